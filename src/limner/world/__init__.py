@@ -1,0 +1,24 @@
+"""The miniature world: scenes with known facts, captions of them, and small models of the real classes.
+
+It makes limner run, and be tested, anywhere and without a download. docs/world.md describes it.
+"""
+
+from pathlib import Path
+
+MODELS = ("captioner", "itm", "clip", "clip_reward")
+"""Names of the shipped models."""
+
+
+def weights(name: str) -> Path:
+    """Folder of a shipped model, a Hugging Face directory.
+
+    Args:
+        name: "captioner" (BLIP-2, says little), "itm" (BLIP-2 image-text matching, the reward), "clip"
+            (for evaluation only) or "clip_reward" (a second CLIP, a reward).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"the miniature world has no model {name!r}; its models are {', '.join(MODELS)}")
+    return Path(__file__).parent / "weights" / name
