@@ -1,0 +1,127 @@
+"""Stages 2 and 3: the captioner.
+
+First its Q-Former and its language model learn together on captions of every density. (A language model
+this small, trained on captions alone and frozen before, cannot be steered by a prefix.) Then, with the
+language model frozen, it learns from a mixture as web data is: mostly terse captions, a few fuller ones.
+Its beam captions become terse, while sampling still finds detail now and then.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import Blip2ForConditionalGeneration
+
+from limner.world import models, vision
+from limner.world.captions import terse, varied
+from limner.world.scenes import Scene
+from limner.world.tokenizer import BOS, EOS, PAD, UNK, encode, padded
+from limner.world.training import IGNORED, QueryHeads, Report, Schedule, cross_entropy, fit, pictures, targets
+
+SCHEDULE = Schedule(steps=1500, lr=1.5e-3)
+MIXTURE = Schedule(steps=250, lr=5e-4, warmup=20)
+TERSE_SHARE = 0.95
+"""Share of terse captions in the mixture."""
+_BATCH = 64
+_UNCONDITIONAL_FROM, _UNCONDITIONAL_EVERY = 300, 6
+_WORD_DROPOUT, _DROPOUT_SHARE = 0.2, 0.7
+"""Until 70% of the steps a fifth of the words read is hidden, so that a shape is told from the picture and
+not from its colour: pairs of colour and shape that were never seen together can then be said."""
+
+
+def next_token_logits(
+    model: Blip2ForConditionalGeneration, queries: torch.Tensor | None, read: torch.Tensor
+) -> torch.Tensor:
+    """Logits (rows, T, V) behind each of the tokens `read` (rows, T), BOS first.
+
+    Args:
+        model: the captioner.
+        queries: (rows, QUERIES, WIDTH) Q-Former output; None for the language model by itself.
+        read: token ids, PAD after the end.
+    """
+    language = model.language_model
+    embedded, seen = language.get_input_embeddings()(read), (read != PAD).long()
+    if queries is None:
+        return language(inputs_embeds=embedded, attention_mask=seen).logits
+    visual = model.language_projection(queries)
+    ones = torch.ones(visual.shape[:2], dtype=torch.long)
+    output = language(
+        inputs_embeds=torch.cat([visual, embedded], 1), attention_mask=torch.cat([ones, seen], 1)
+    )
+    return output.logits[:, visual.shape[1] :]
+
+
+class _Training:
+    """The captioner, its auxiliary heads and the features of the training pictures."""
+
+    def __init__(self, work: Path, seed: int) -> None:
+        vit = vision.load(work)
+        self.scenes, images = pictures(seed, "train")
+        self.features = models.image_features(vit, images)
+        self.truth = targets(self.scenes)
+        self.model = models.captioner()
+        self.model.vision_model.load_state_dict(vit.state_dict())
+        self.model.vision_model.requires_grad_(False)
+        self.heads = QueryHeads(models.WIDTH)
+        self.module = nn.ModuleList([self.model, self.heads])
+
+    def varied(self, step: int, rng: np.random.Generator) -> torch.Tensor:
+        rows, scenes = self._scenes(rng)
+        captions = [varied(scene, rng) for scene in scenes]
+        dropout = _WORD_DROPOUT if step < _DROPOUT_SHARE * SCHEDULE.steps else 0.0
+        alone = step > _UNCONDITIONAL_FROM and step % _UNCONDITIONAL_EVERY == 0
+        return self._loss(None if alone else rows, captions, dropout, rng)
+
+    def mixture(self, _: int, rng: np.random.Generator) -> torch.Tensor:
+        rows, scenes = self._scenes(rng)
+        captions = [
+            terse(scene, rng) if rng.random() < TERSE_SHARE else varied(scene, rng, bad_rate=0.12)
+            for scene in scenes
+        ]
+        return self._loss(rows, captions, 0.0, rng)
+
+    def _loss(
+        self, rows: torch.Tensor | None, captions: Sequence[str], dropout: float, rng: np.random.Generator
+    ) -> torch.Tensor:
+        """Cross-entropy of the captions, with the picture's auxiliary losses where there are `rows`."""
+        written = padded([[*encode(caption), EOS] for caption in captions])
+        read = torch.cat([torch.full((len(written), 1), BOS), written[:, :-1]], 1)
+        if dropout:
+            hidden = torch.from_numpy(rng.random(tuple(read.shape)) < dropout) & (read > EOS)
+            read = read.masked_fill(hidden, UNK)
+        wanted = written.masked_fill(written == PAD, IGNORED)
+        if rows is None:
+            return cross_entropy(next_token_logits(self.model, None, read), wanted)
+        queries = models.prefix(self.model, self.features[rows])
+        heads = self.heads.loss(queries, self.truth, rows)
+        return cross_entropy(next_token_logits(self.model, queries, read), wanted) + 0.5 * heads
+
+    def _scenes(self, rng: np.random.Generator) -> tuple[torch.Tensor, list[Scene]]:
+        rows = rng.integers(0, len(self.scenes), _BATCH)
+        return torch.from_numpy(rows), [self.scenes[row] for row in rows]
+
+
+def train(work: Path, seed: int, report: Report) -> None:
+    """Train on captions of every density into work/captioner_varied; the heads go to captioner_heads.pt."""
+    torch.manual_seed(1000 * seed + 2)
+    training = _Training(work, seed)
+    fit(training.module, training.varied, SCHEDULE, name="captioner", seed=seed, folder=work, report=report)
+    torch.save(training.heads.state_dict(), work / "captioner_heads.pt")
+    models.save(training.model, work / "captioner_varied", kind="captioner")
+
+
+def train_mixture(work: Path, seed: int, report: Report) -> None:
+    """Make the captioner of work/captioner_varied terse, into work/captioner.
+
+    The auxiliary heads go on, so that the queries keep telling what is there.
+    """
+    torch.manual_seed(1000 * seed + 3)
+    training = _Training(work, seed)
+    before = Blip2ForConditionalGeneration.from_pretrained(work / "captioner_varied", dtype=torch.float32)
+    training.model.load_state_dict(before.state_dict())
+    training.heads.load_state_dict(torch.load(work / "captioner_heads.pt", weights_only=True))
+    training.model.language_model.requires_grad_(False)
+    fit(training.module, training.mixture, MIXTURE, name="mixture", seed=seed, folder=work, report=report)
+    models.save(training.model, work / "captioner", kind="captioner")
