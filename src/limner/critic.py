@@ -1,0 +1,134 @@
+"""The value function of A2C: LoRA inside the policy's one language model, and a deep head (VLRM, arXiv 2404.01911, 3.5.2, 4.2).
+
+The adapter is on only while values are computed: generation, the policy pass and the reference see the plain language model, bit
+for bit. V_k is read from the hidden state that predicts token k: it knows the image and the tokens before k, not k itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from limner.advantages.base import Advantage, Value
+from limner.captioners.base import VALUE_ADAPTER, Policy, is_adapter
+from limner.rollout import micro_batches
+from limner.types import Mean, Rollouts, Scores
+from limner.update import Optimiser
+
+
+def value_head(hidden_size: int, widths: tuple[int, ...]) -> nn.Sequential:
+    """h -> w1 h -> ... -> 1 with GELU between; at h = 2560 and (2, 4, 8) it has 275,307,521 parameters."""
+    sizes = [hidden_size, *(width * hidden_size for width in widths)]
+    layers: list[nn.Module] = []
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(before, after), nn.GELU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+
+
+def add_adapter(policy: Policy, value: Value) -> dict[str, nn.Parameter]:
+    """Put the value adapter into the policy's language model, switched off; returns its parameters by name."""
+    if value.lora_rank == 0:
+        return {}
+    config = LoraConfig(
+        r=value.lora_rank, lora_alpha=value.lora_alpha, target_modules=list(policy.lora_targets), lora_dropout=0.0  # type: ignore[arg-type]
+    )  # fmt: skip
+    trained = {name for name, p in policy.model.named_parameters() if p.requires_grad}
+    inject_adapter_in_model(config, policy.language_model, adapter_name=VALUE_ADAPTER)
+    for name, parameter in policy.model.named_parameters():  # peft freezes what it does not know
+        if is_adapter(name):
+            parameter.data = parameter.data.float()
+        else:
+            parameter.requires_grad_(name.replace(".base_layer.", ".") in trained)
+    parameters = {n: p for n, p in policy.language_model.named_parameters() if is_adapter(n)}
+    switch_adapter(policy, on=False)
+    return parameters
+
+
+def switch_adapter(policy: Policy, *, on: bool) -> None:
+    """Turn the value adapter on or off."""
+    for module in policy.language_model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(on)
+
+
+class Critic:
+    """Trains a value function beside the policy; where the advantage has none, it does nothing."""
+
+    def __init__(self, policy: Policy, advantage: Advantage, *, micro_batch: int, optimiser: Optimiser | None):
+        """Use `build`."""
+        self.policy, self.advantage, self.micro_batch, self.optimiser = policy, advantage, micro_batch, optimiser
+        self.head: nn.Sequential | None = None
+        self.adapter: dict[str, nn.Parameter] = {}
+
+    @classmethod
+    def build(cls, policy: Policy, advantage: Advantage, *, update, generator_seed: int) -> Critic:
+        """Add adapter and head for the advantage's value function; update is the recipe's section."""
+        critic = cls(policy, advantage, micro_batch=update.micro_batch, optimiser=None)
+        value = advantage.value_function
+        if value is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(generator_seed)
+                critic.adapter = add_adapter(policy, value)
+                critic.head = value_head(policy.hidden_size, value.head)
+            critic.head.to(policy.device)
+            critic.optimiser = Optimiser(critic.parameters(), update, lr=value.lr)
+        return critic
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Adapter and head by name."""
+        head = {} if self.head is None else {f"head.{n}": p for n, p in self.head.named_parameters()}
+        return {**{f"lora.{n}": p for n, p in self.adapter.items()}, **head}
+
+    @contextlib.contextmanager
+    def _adapted(self) -> Iterator[None]:
+        switch_adapter(self.policy, on=True)
+        try:
+            yield
+        finally:
+            switch_adapter(self.policy, on=False)
+
+    def values(self, rollouts: Rollouts) -> torch.Tensor:
+        """(n, T) values with gradient; the adapter must be on."""
+        if self.head is None:
+            raise RuntimeError("this run has no value function")
+        hidden = self.policy.hidden(rollouts.inputs, rollouts.tokens, rollouts.caption_mask)
+        kept = self.head(hidden[rollouts.caption_mask].float())[:, 0]
+        out = torch.zeros(rollouts.tokens.shape, device=kept.device)
+        return out.masked_scatter(rollouts.caption_mask, kept)
+
+    def backward(self, rollouts: Rollouts, scores: Scores) -> tuple[Rollouts, dict[str, Mean]]:
+        """Add the gradient of L_v = mean (R - V)^2 (a caption's tokens, then captions) and return the values it was made of.
+
+        Args:
+            rollouts: N captions.
+            scores: their rewards.
+
+        Returns:
+            The roll-outs with `values` (N, T) from before the update, and the metrics of the value function.
+        """
+        if self.optimiser is None:
+            return rollouts, {}
+        returns = self.advantage.returns(rollouts, scores)
+        mask = rollouts.caption_mask & scores.scored[:, None]
+        weights = mask.float() / mask.sum(1, keepdim=True).clamp(min=1) / scores.scored.sum().clamp(min=1)
+        values = torch.zeros_like(returns)
+        loss = 0.0
+        self.optimiser.zero_grad()
+        with self._adapted():
+            for rows, part in micro_batches(rollouts, self.micro_batch):
+                width = part.tokens.shape[1]
+                made = self.values(part)
+                part_loss = ((returns[rows, :width] - made).square() * weights[rows, :width]).sum()
+                part_loss.backward()
+                values[rows, :width] = made.detach()
+                loss += float(part_loss)
+        kept = returns[mask]
+        spread = kept.var(correction=0) if kept.numel() else torch.tensor(float("nan"))
+        explained = 1 - (kept - values[mask]).var(correction=0) / spread.clamp(min=1e-12)
+        metrics = {"loss/value": Mean(loss, 1.0), "value/explained_variance": Mean(float(explained), 1.0)}
+        return rollouts.replace(values=values), metrics

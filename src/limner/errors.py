@@ -1,0 +1,14 @@
+"""Errors that are the user's to mend: shown as one clear message, never as a traceback."""
+
+
+class UserError(Exception):
+    """A mistake in what was given: the message names the file, row or key, and says what to do."""
+
+
+class Reject(Exception):  # noqa: N818  (it is a verdict on one item, not a failure of the program)
+    """One item that cannot be used: the job records its id with this reason, counts it and goes on."""
+
+    def __init__(self, reason: str):
+        """Keep the reason, a short sentence without the item's id."""
+        super().__init__(reason)
+        self.reason = reason
