@@ -1,0 +1,60 @@
+"""Where things are that a recipe or a command names: models, recipes, data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limner.component import did_you_mean
+from limner.errors import UserError
+
+WORLD = "world:"
+"""A path with this prefix names a part of the miniature world: `world:captioner`, `world:test`."""
+
+
+def resolve(path: str) -> str:
+    """The folder of `world:captioner`, a model of the miniature world; other paths and hub names unchanged.
+
+    Raises:
+        UserError: The miniature world has no such model, or it has not been built.
+    """
+    if not path.startswith(WORLD):
+        return path
+    from limner.world import MODELS, weights
+
+    name = path.removeprefix(WORLD)
+    if name not in MODELS:
+        raise UserError(
+            f"{path}: {did_you_mean(name, MODELS)}; models of the miniature world: {', '.join(MODELS)}"
+        )
+    folder = weights(name)
+    if not folder.is_dir():
+        raise UserError(f"{path}: {folder} is missing; `limner world build` makes it")
+    return str(folder)
+
+
+def recipes() -> Path:
+    """The folder of the shipped recipes: inside the installed package, or in the checkout beside `src`."""
+    package = Path(__file__).parent
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parents[1] / "recipes"
+
+
+def recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of a shipped one with or without `recipes/` and `.yaml`.
+
+    Raises:
+        UserError: No such file and no such shipped recipe.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = {
+        file.relative_to(recipes()).with_suffix("").as_posix(): file for file in recipes().rglob("*.yaml")
+    }
+    stem = name.removeprefix("recipes/").removesuffix(".yaml")
+    if stem not in shipped:
+        raise UserError(
+            f"{name}: no such file, and {did_you_mean(stem, shipped)}; "
+            f"shipped recipes: {', '.join(sorted(shipped))}"
+        )
+    return shipped[stem]
