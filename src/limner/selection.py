@@ -1,0 +1,51 @@
+"""Evaluation during a run, on samples that are not trained on, and the choice of the best checkpoint by one measure."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from limner.captioners.base import Policy
+from limner.checkpoint import Progress
+from limner.errors import UserError
+from limner.types import Mean, Sample
+
+if TYPE_CHECKING:
+    from limner.config import Recipe
+
+
+class Evaluator:
+    """Captions the validation samples and measures the captions; does nothing where the recipe has no evaluate.data."""
+
+    def __init__(self, recipe: Recipe, policy: Policy):
+        """Read the samples once."""
+        self.settings, self.policy = recipe.evaluate, policy
+        self.batch = recipe.update.micro_batch
+        source = self.settings.data
+        self.samples: list[Sample] = [] if source is None else list(islice(source, self.settings.samples))
+        if source is not None and not self.samples:
+            raise UserError("evaluate.data: not one sample in it can be used")
+        if self.settings.best and not self.samples:
+            raise UserError("evaluate.best: needs evaluate.data, samples to measure it on")
+
+    def __call__(self, progress: Progress) -> dict[str, Mean]:
+        """Measures of the policy now, as `evaluate/...`; notes in `progress` whether it is the best so far."""
+        if not self.samples:
+            return {}
+        from limner.evaluate import evaluate
+
+        captions: list[str] = []
+        for start in range(0, len(self.samples), self.batch):
+            captions += self.policy.caption(self.samples[start : start + self.batch], self.settings.decoding)
+        measured = evaluate(
+            captions, self.samples, metrics=self.settings.metrics, clip=self.settings.clip, itm=self.settings.itm,
+            captioner=self.policy,
+        )  # fmt: skip
+        values = {name: interval.value for name, interval in measured.summary.items()}
+        best = self.settings.best
+        if best is not None:
+            if best not in values:
+                raise UserError(f"evaluate.best: {best!r} is not measured; evaluate.metrics gives {', '.join(values)}")
+            if progress.best is None or values[best] > progress.best:
+                progress.best, progress.best_step = values[best], progress.step
+        return {f"evaluate/{name}": Mean(value, 1.0) for name, value in values.items()}

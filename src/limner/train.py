@@ -1,0 +1,138 @@
+"""The loop: data -> roll-outs -> rewards -> advantages -> loss -> update -> report, in that order, for every method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from limner import checkpoint, watch
+from limner.captioners.base import Policy
+from limner.checkpoint import Progress
+from limner.critic import Critic
+from limner.data.batches import Batches
+from limner.data.rejects import RejectLog
+from limner.devices import torch_device, torch_dtype
+from limner.errors import UserError
+from limner.learner import Learner, guarded_step
+from limner.progress import Show
+from limner.rollout import roll_out
+from limner.run import Clock, Run, new_folder
+from limner.score import Judge
+from limner.selection import Evaluator
+from limner.update import Optimiser
+
+if TYPE_CHECKING:
+    from limner.config import Recipe
+
+
+def train(recipe: Recipe, *, resume: Path | None = None) -> Path:
+    """Run a recipe.
+
+    Args:
+        recipe: what to run.
+        resume: a run directory to go on with; its last whole checkpoint is taken up.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        UserError: something in the recipe cannot be used, or the run stopped on steps that were not finite.
+    """
+    trainer = Trainer(recipe, resume or new_folder(recipe))
+    with Show(recipe, trainer.progress.step) as show:
+        try:
+            while trainer.progress.step < recipe.update.steps:
+                show.step(trainer.step())
+        finally:
+            trainer.close()
+    return trainer.folder
+
+
+class Trainer:
+    """One run: its parts, built in the order in which they are used, and its step."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        """Load everything; take up the last checkpoint of the folder, where there is one."""
+        self.recipe, self.folder, update = recipe, folder, recipe.update
+        device, dtype = torch_device(recipe.run.device), torch_dtype(recipe.run.dtype)
+        self.policy: Policy = recipe.captioner.load(device=device, dtype=dtype)
+        self.start = {name: p.detach().clone() for name, p in self.policy.trained().items()}
+        self.critic = Critic.build(self.policy, recipe.advantage, update=update, generator_seed=recipe.run.seed)
+        optimiser = Optimiser(self.policy.trained(), update)
+        self.learner = Learner(self.policy, recipe.objective, optimiser, micro_batch=update.micro_batch)
+        self.optimisers = {"policy": optimiser}
+        if self.critic.optimiser is not None:
+            self.optimisers["value"] = self.critic.optimiser
+        found = checkpoint.steps(folder / "checkpoints")
+        self.progress = checkpoint.restore(found[-1], self.optimisers) if found else Progress()
+        self.judge = Judge.load(recipe.rewards, self.policy)
+        self.batches = Batches(
+            recipe.data, update.captions // recipe.rollout.captions, seed=recipe.run.seed,
+            position=self.progress.position, rejects=RejectLog(folder / "rejects.jsonl"),
+        )  # fmt: skip
+        self.evaluator = Evaluator(recipe, self.policy)
+        self.run = Run(folder, recipe, step=self.progress.step)
+
+    def step(self) -> dict[str, float | None]:
+        """One step of the run; returns the row that was logged."""
+        recipe, clock = self.recipe, Clock()
+        with clock.part("data"):
+            samples = self.batches.next()
+        with clock.part("rollout"):
+            rollouts = roll_out(
+                self.policy, samples, recipe.rollout, captions=recipe.rollout.captions,
+                micro_batch=recipe.update.micro_batch, needs=self.judge.needs, generator=self._generator(),
+            )  # fmt: skip
+        with clock.part("rewards"):
+            scores = self.judge(rollouts)
+        with clock.part("value"):
+            rollouts, metrics = self.critic.backward(rollouts, scores)
+        targets = recipe.advantage(rollouts, scores)
+        with clock.part("policy"):
+            metrics |= self.learner.backward(rollouts, targets)
+            norms, refused = guarded_step(self.progress.step, self.optimisers, metrics, scores)
+        metrics |= norms | watch.rewards(scores, rollouts) | watch.watch(rollouts, scores) | clock.means()
+        self.progress.step += 1
+        self.progress.position = self.batches.position
+        self._report(rollouts, scores, targets, metrics, refused)
+        return self.run.log(self.progress.step, metrics)
+
+    def _report(self, rollouts, scores, targets, metrics, refused: str) -> None:
+        """Evaluate, write samples and checkpoints when they are due; stop after too many refused steps in a row."""
+        step, recipe = self.progress.step, self.recipe
+        last = step == recipe.update.steps
+        metrics["refused"] = watch.flag(refused)
+        self.progress.bad_steps = self.progress.bad_steps + 1 if refused else 0
+        if self.progress.bad_steps >= recipe.update.max_bad_steps:
+            raise UserError(self._stopped(refused))
+        if due(step, recipe.run.sample_every) or last:
+            self.run.write_samples(step, rollouts, scores, targets, self.policy.tokenizer)
+        if due(step, recipe.evaluate.every) or last:
+            metrics |= self.evaluator(self.progress)
+        if (due(step, recipe.run.checkpoint_every) or due(step, recipe.evaluate.every) or last) and not refused:
+            checkpoint.save(self.folder / "checkpoints", self.progress, self.optimisers, keep=recipe.run.keep)
+
+    def _stopped(self, refused: str) -> str:
+        found = checkpoint.steps(self.folder / "checkpoints")
+        good = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+        return (
+            f"step {self.progress.step}: {refused} is not finite, {self.progress.bad_steps} steps in a row were refused; "
+            f"{good}. A lower update.lr, or run.dtype=float32, is the usual remedy"
+        )
+
+    def _generator(self) -> torch.Generator:
+        """Random numbers that depend on seed and step alone, so that a resumed run draws the same."""
+        generator = torch.Generator(self.policy.device)
+        return generator.manual_seed(self.recipe.run.seed * 1_000_003 + self.progress.step)
+
+    def close(self) -> None:
+        """Stop reading and close files."""
+        self.batches.close()
+        self.run.close()
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something done every so many steps is due; 0 is never."""
+    return every > 0 and step % every == 0

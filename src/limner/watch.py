@@ -1,0 +1,68 @@
+"""What is watched in every run, because reward hacking shows here first (methods: length, repetition, distinct captions, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from limner.captioners.base import Policy
+from limner.metrics import phrases
+from limner.rollout import micro_batches
+from limner.types import Mean, Rollouts, Scores
+
+
+def watch(rollouts: Rollouts, scores: Scores) -> dict[str, Mean]:
+    """Measures of N sampled captions that no reward is told about."""
+    words = [[w for w in row.words if any(c.isalnum() for c in w)] for row in rollouts.words]
+    counts = torch.tensor([float(len(row)) for row in words])
+    distinct = torch.tensor([float(len(set(row))) for row in words])
+    colours = torch.tensor([float(len(phrases.colours(row))) for row in words])
+    texts = rollouts.texts
+    out = {
+        "watch/words": Mean.of(counts),
+        "watch/tokens": Mean.of(rollouts.lengths.float()),
+        "watch/cut": Mean.of((~rollouts.ended).float()),
+        "watch/distinct": Mean(float(len(set(texts))), float(len(texts))),
+        "watch/repetition": Mean.of((1 - distinct / counts).masked_fill(counts == 0, float("nan"))),
+        "watch/colours": Mean.of(colours),
+        "unscored": Mean.of((~scores.scored).float()),
+    }
+    if rollouts.captions > 1:
+        totals = scores.totals.view(-1, rollouts.captions)
+        out["watch/zero_spread"] = Mean.of((totals.std(1, correction=0) < 1e-6).float())
+    if rollouts.lm_logprobs is not None:
+        out["watch/lm_logprob"] = Mean.of(rollouts.lm_logprobs.sum(1) / rollouts.lengths)
+    return out
+
+
+@torch.no_grad()
+def kl_to_start(policy: Policy, start: Mapping[str, torch.Tensor], rollouts: Rollouts, *, rows: int) -> dict[str, Mean]:
+    """Monte-Carlo KL of the policy to where it started, nats a token, on one micro-batch of the roll-outs.
+
+    Uses k3 = r - 1 - log r with r = p_start / p_now on tokens sampled from (a truncation of) the policy: never negative. Must be
+    called before the update, while `rollouts.logprobs` are the policy's own.
+    """
+    _, part = next(iter(micro_batches(rollouts, rows)))
+    now = {name: parameter.data for name, parameter in policy.trained().items()}
+    for name, parameter in policy.trained().items():
+        parameter.data = start[name]
+    before = policy.logprobs(part.inputs, part.tokens, part.caption_mask)
+    for name, parameter in policy.trained().items():
+        parameter.data = now[name]
+    log_ratio = (before - part.logprobs)[part.caption_mask]
+    return {"watch/kl": Mean.of(log_ratio.exp() - 1 - log_ratio)}
+
+
+def rewards(scores: Scores, rollouts: Rollouts) -> dict[str, Mean]:
+    """Mean of every reward part before its weight, a caption; a reward a token is summed over the caption."""
+    out = {"reward/total": Mean.of(scores.totals)}
+    for name, part in scores.parts.items():
+        values = part.values if part.values.dim() == 1 else (part.values * rollouts.caption_mask).sum(1)
+        out[f"reward/{name}"] = Mean.of(values)
+    return out
+
+
+def flag(reason: str) -> Mean:
+    """1 where there is a reason, else 0."""
+    return Mean(float(bool(reason)), 1.0)
