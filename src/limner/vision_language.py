@@ -1,39 +1,37 @@
 """Frozen models that judge a caption against an image: BLIP-2's image-text matching (ITM) and CLIP.
 
-Both are the classes of transformers, so any checkpoint of those classes loads: `Salesforce/blip2-itm-vit-g`, OpenAI's CLIP,
-OpenCLIP checkpoints converted to HF. Images go through the checkpoint's own preprocessing on Pillow, texts through its own
-tokenizer, cut at the longest text the model has positions for.
+Both are the classes of transformers, so any checkpoint of those classes loads: `Salesforce/blip2-itm-vit-g`,
+OpenAI's CLIP, OpenCLIP checkpoints converted to Hugging Face. Images go through the checkpoint's own preprocessing
+on Pillow, texts through its own tokenizer, cut at the longest text that the model has positions for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn.functional import normalize
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
     Blip2ForImageTextRetrieval,
     CLIPModel,
-    PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
+from limner.captioners.files import explained, read_config
 from limner.errors import UserError
 from limner.paths import resolve
 
-M = TypeVar("M", bound=PreTrainedModel)
-
 MATCH = 1
-"""Index of the class "the text describes the image" in the ITM head of `Blip2ForImageTextRetrieval`.
+"""Index of the class "the text describes the image" in the head of `Blip2ForImageTextRetrieval`.
 
-BLIP-2 was trained with label 1 for true pairs, and transformers' own doctest reads "is 'two cats ...'" off index 1. The tests
-check it on the miniature world's model, whose true captions win at this index.
+BLIP-2 was trained with label 1 for true pairs, and the example in transformers' own documentation reads the
+probability of "two cats" off index 1. A test checks it on the miniature world's model.
 """
 
 
@@ -47,11 +45,12 @@ class ItmModel:
         *,
         image_processor: BaseImageProcessor,
     ):
-        """Hold a loaded model; `load_itm` makes one from a path."""
-        self.model = model.eval().requires_grad_(False)
+        self.model: Any = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.image_processor = image_processor
-        self.max_tokens = min(tokenizer.model_max_length, model.config.qformer_config.max_position_embeddings)
+        self.max_tokens = min(
+            tokenizer.model_max_length, self.model.config.qformer_config.max_position_embeddings
+        )
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +59,7 @@ class ItmModel:
 
     @property
     def vision(self) -> nn.Module:
-        """The vision tower; assign another module with equal weights to hold one copy instead of two."""
+        """The vision tower. A tower with equal weights may be put in its place, so that memory holds one."""
         return self.model.vision_model
 
     @vision.setter
@@ -69,20 +68,20 @@ class ItmModel:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Image features of (B,) RGB images: (B, P, D), P patches and the class token, on the model's device."""
-        pixels = _pixels(self.image_processor, images, model=self.model)
-        return self.vision(pixel_values=pixels).last_hidden_state
+        """(B, P, D) features of B RGB images, P counting the class token, on the model's device."""
+        pixels = _pixels(self.image_processor, images).to(self.device, self.model.vision_model.dtype)
+        return self.model.vision_model(pixel_values=pixels).last_hidden_state
 
     @torch.no_grad()
     def logits(self, features: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
-        """Logits of R pairs before the softmax, averaged over the queries (VLRM, arXiv 2404.01911, section 3.4).
+        """Logits of R pairs before the softmax, averaged over the queries (arXiv 2404.01911, section 3.4).
 
         Args:
             features: (R, P, D) image features, one row a text.
             texts: R texts; an empty one is scored like any other.
 
         Returns:
-            (R, 2) float32; column `MATCH` says how well text and image fit, higher is better.
+            (R, 2) float32 on the model's device; column `MATCH` says how well text and image fit, higher is better.
         """
         model = self.model
         rows, queries = len(texts), model.config.num_query_tokens
@@ -99,23 +98,22 @@ class ItmModel:
         ).last_hidden_state[:, :queries]
         return model.itm_head(hidden.to(model.itm_head.weight.dtype)).mean(1).float()
 
-    def match(self, features: torch.Tensor, texts: Sequence[str], *, micro_batch: int = 256) -> torch.Tensor:
-        """The match logit of every text against its image, in chunks of texts of like length.
+    def match(self, features: torch.Tensor, texts: Sequence[str], *, micro_batch: int = 128) -> torch.Tensor:
+        """The match logit of every text with its image; texts of like length go through together.
 
         Args:
-            features: (B, P, D) features of B images; text n belongs to image n // (N / B).
-            texts: N = B*G texts.
+            features: (B, P, D) features of B images.
+            texts: N = B*G texts; text n belongs to image n // G.
             micro_batch: texts in one pass.
 
         Returns:
             (N,) float32 on the CPU.
         """
-        captions = len(texts) // len(features)
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         scores = torch.empty(len(texts))
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         for start in range(0, len(order), micro_batch):
             rows = order[start : start + micro_batch]
-            images = torch.tensor([row // captions for row in rows], device=features.device)
+            images = torch.tensor(rows, device=features.device) // (len(texts) // len(features))
             scores[rows] = self.logits(features[images], [texts[row] for row in rows])[:, MATCH].cpu()
         return scores
 
@@ -126,11 +124,12 @@ class ClipModel:
     def __init__(
         self, model: CLIPModel, tokenizer: PreTrainedTokenizerBase, *, image_processor: BaseImageProcessor
     ):
-        """Hold a loaded model; `load_clip` makes one from a path."""
-        self.model = model.eval().requires_grad_(False)
+        self.model: Any = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.image_processor = image_processor
-        self.max_tokens = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
+        self.max_tokens = min(
+            tokenizer.model_max_length, self.model.config.text_config.max_position_embeddings
+        )
 
     @property
     def device(self) -> torch.device:
@@ -139,30 +138,26 @@ class ClipModel:
 
     @torch.no_grad()
     def images(self, images: Sequence[Image.Image], *, micro_batch: int = 64) -> torch.Tensor:
-        """(B, D) float32 unit vectors of B RGB images, on the model's device; cropped as the checkpoint says."""
-        chunks = [
-            self.model.get_image_features(
-                pixel_values=_pixels(
-                    self.image_processor, images[start : start + micro_batch], model=self.model
-                )
-            ).pooler_output
-            for start in range(0, len(images), micro_batch)
-        ]
-        return nn.functional.normalize(torch.cat(chunks).float(), dim=-1)
+        """(B, D) float32 unit vectors of B RGB images, cropped as the checkpoint says, on the model's device."""
+        vectors = []
+        for start in range(0, len(images), micro_batch):
+            pixels = _pixels(self.image_processor, images[start : start + micro_batch])
+            output = self.model.get_image_features(pixel_values=pixels.to(self.device, self.model.dtype))
+            vectors.append(normalize(output.pooler_output.float(), dim=-1))
+        return torch.cat(vectors)
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str], *, micro_batch: int = 256) -> torch.Tensor:
-        """(N, D) float32 unit vectors of N texts, on the model's device; texts longer than the model reads are cut."""
-        chunks = []
+        """(N, D) float32 unit vectors of N texts, on the model's device; a text too long for the model is cut."""
+        vectors = []
         for start in range(0, len(texts), micro_batch):
-            ids, mask = _padded_ids(
-                self.tokenizer, texts[start : start + micro_batch], max_tokens=self.max_tokens
-            )
+            chosen = texts[start : start + micro_batch]
+            ids, mask = _padded_ids(self.tokenizer, chosen, max_tokens=self.max_tokens)
             output = self.model.get_text_features(
                 input_ids=ids.to(self.device), attention_mask=mask.to(self.device, torch.long)
             )
-            chunks.append(output.pooler_output)
-        return nn.functional.normalize(torch.cat(chunks).float(), dim=-1)
+            vectors.append(normalize(output.pooler_output.float(), dim=-1))
+        return torch.cat(vectors)
 
 
 def load_itm(
@@ -171,10 +166,10 @@ def load_itm(
     """The ITM model of a folder or hub id (`world:itm`: the miniature world's).
 
     Raises:
-        UserError: nothing can be loaded from there, or it is no ITM checkpoint, or some of its weights are missing.
+        UserError: it cannot be loaded, is no ITM checkpoint, or lacks some of the weights.
     """
-    model = _load(Blip2ForImageTextRetrieval, path, dtype=dtype)
-    return ItmModel(model.to(device), _tokenizer(path), image_processor=load_image_processor(path))
+    model, tokenizer, processor = _load(Blip2ForImageTextRetrieval, path, dtype=dtype)
+    return ItmModel(model.to(device), tokenizer, image_processor=processor)
 
 
 def load_clip(
@@ -183,69 +178,70 @@ def load_clip(
     """The CLIP of a folder or hub id (`world:clip`: the miniature world's).
 
     Raises:
-        UserError: nothing can be loaded from there, or it is no CLIP checkpoint, or some of its weights are missing.
+        UserError: it cannot be loaded, is no CLIP checkpoint, or lacks some of the weights.
     """
-    model = _load(CLIPModel, path, dtype=dtype)
-    return ClipModel(model.to(device), _tokenizer(path), image_processor=load_image_processor(path))
+    model, tokenizer, processor = _load(CLIPModel, path, dtype=dtype)
+    return ClipModel(model.to(device), tokenizer, image_processor=processor)
 
 
-def load_image_processor(path: str) -> BaseImageProcessor:
-    """The image preprocessing saved beside a checkpoint, on Pillow, so that torchvision is not needed.
-
-    Raises:
-        UserError: the checkpoint has none.
-    """
-    try:
-        return AutoImageProcessor.from_pretrained(resolve(path), backend="pil")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot load its image processor: {_first_line(error)}") from error
-
-
-def _tokenizer(path: str) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(resolve(path))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot load its tokenizer: {_first_line(error)}") from error
+def same_encoder(
+    one: tuple[nn.Module, BaseImageProcessor], other: tuple[nn.Module, BaseImageProcessor]
+) -> bool:
+    """Whether two vision towers with their preprocessing give the same features: equal settings, equal weights."""
+    (tower, processor), (other_tower, other_processor) = one, other
+    if type(tower) is not type(other_tower) or _settings(tower.config) != _settings(other_tower.config):
+        return False
+    if type(processor) is not type(other_processor) or processor.to_dict() != other_processor.to_dict():
+        return False
+    weights, other_weights = tower.state_dict(), other_tower.state_dict()
+    return weights.keys() == other_weights.keys() and all(
+        torch.equal(weight, other_weights[name].to(weight.device)) for name, weight in weights.items()
+    )
 
 
-def _load(kind: type[M], path: str, *, dtype: torch.dtype | str) -> M:
-    """A model of exactly this class with every weight found: transformers would fill gaps with random numbers."""
+def _settings(config: Any) -> dict[str, object]:
+    """What of a tower's settings decides its features."""
+    other = ("_name_or_path", "architectures", "dtype", "initializer_range", "transformers_version")
+    return {name: value for name, value in config.to_dict().items() if name not in other}
+
+
+def _load(kind: Any, path: str, *, dtype: torch.dtype | str) -> tuple[Any, Any, Any]:
+    """Model, tokenizer and image processor; every weight must be there, or random numbers would stand for it."""
+    found, needed = read_config(path).get("model_type"), kind.config_class.model_type
+    if found != needed:
+        raise UserError(
+            f"{path}: its model_type is {found!r}; {kind.__name__} needs a checkpoint of {needed!r}"
+        )
     folder = resolve(path)
     try:
-        config, _ = PretrainedConfig.get_config_dict(folder)
-        found = config.get("model_type")
-        if found != kind.config_class.model_type:
-            raise UserError(f"{path}: is a {found!r} checkpoint, needed is {kind.config_class.model_type!r}")
-        model, info = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot load {kind.__name__}: {_first_line(error)}") from error
-    missing = sorted(info["missing_keys"] | {key for key, *_ in info["mismatched_keys"]})
+        with explained(path):
+            model, info = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    except (
+        ValueError
+    ) as error:  # what transformers raises where a tokenizer or image processor is not to be found
+        raise UserError(f"{path}: cannot load this checkpoint: {str(error).splitlines()[0]}") from error
+    missing = sorted(info["missing_keys"])
     if missing:
         raise UserError(
-            f"{path}: {len(missing)} weights of {kind.__name__} are missing there, for example {missing[0]}; "
+            f"{path}: lacks {len(missing)} weights of {kind.__name__}, {missing[0]} among them; "
             "give a checkpoint that was saved from this class"
         )
-    return model
+    return model, tokenizer, processor
 
 
-def _pixels(
-    processor: BaseImageProcessor, images: Sequence[Image.Image], *, model: PreTrainedModel
-) -> torch.Tensor:
-    pixels = processor(list(images), return_tensors="pt")["pixel_values"]
-    return pixels.to(model.device, model.dtype)
+def _pixels(processor: BaseImageProcessor, images: Sequence[Image.Image]) -> torch.Tensor:
+    return processor(images=list(images), return_tensors="pt")["pixel_values"]
 
 
 def _padded_ids(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(R, L) int64 ids padded on the right and their (R, L) bool mask; at least one column, also of empty texts."""
+    """(R, L) int64 ids padded on the right and their (R, L) bool mask; one column at least, even of empty texts."""
     rows = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
     width = max(1, *map(len, rows))
     pad = tokenizer.pad_token_id or 0
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], dtype=torch.long)
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.long)
     mask = torch.tensor([[column < len(row) for column in range(width)] for row in rows])
     return ids, mask
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
