@@ -1,8 +1,8 @@
 """Frozen models that judge a caption against an image: BLIP-2's image-text matching (ITM) and CLIP.
 
 Both are the classes of transformers, so any checkpoint of those classes loads: `Salesforce/blip2-itm-vit-g`,
-OpenAI's CLIP, OpenCLIP checkpoints converted to Hugging Face. Images go through the checkpoint's own preprocessing
-on Pillow, texts through its own tokenizer, cut at the longest text that the model has positions for.
+OpenAI's CLIP, OpenCLIP checkpoints converted to Hugging Face. Images go through the checkpoint's own
+preprocessing on Pillow, texts through its own tokenizer, cut where the model's positions end.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ItmModel:
             texts: R texts; an empty one is scored like any other.
 
         Returns:
-            (R, 2) float32 on the model's device; column `MATCH` says how well text and image fit, higher is better.
+            (R, 2) float32 on the model's device; column `MATCH` says how well text and image fit: more is better.
         """
         model = self.model
         rows, queries = len(texts), model.config.num_query_tokens
@@ -138,7 +138,7 @@ class ClipModel:
 
     @torch.no_grad()
     def images(self, images: Sequence[Image.Image], *, micro_batch: int = 64) -> torch.Tensor:
-        """(B, D) float32 unit vectors of B RGB images, cropped as the checkpoint says, on the model's device."""
+        """(B, D) float32 unit vectors, on the model's device, of B RGB images cropped as the checkpoint says."""
         vectors = []
         for start in range(0, len(images), micro_batch):
             pixels = _pixels(self.image_processor, images[start : start + micro_batch])
@@ -148,7 +148,7 @@ class ClipModel:
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str], *, micro_batch: int = 256) -> torch.Tensor:
-        """(N, D) float32 unit vectors of N texts, on the model's device; a text too long for the model is cut."""
+        """(N, D) float32 unit vectors, on the model's device, of N texts; one too long for the model is cut."""
         vectors = []
         for start in range(0, len(texts), micro_batch):
             chosen = texts[start : start + micro_batch]
@@ -187,7 +187,7 @@ def load_clip(
 def same_encoder(
     one: tuple[nn.Module, BaseImageProcessor], other: tuple[nn.Module, BaseImageProcessor]
 ) -> bool:
-    """Whether two vision towers with their preprocessing give the same features: equal settings, equal weights."""
+    """Whether two vision towers with their preprocessing give the same features: equal settings and weights."""
     (tower, processor), (other_tower, other_processor) = one, other
     if type(tower) is not type(other_tower) or _settings(tower.config) != _settings(other_tower.config):
         return False
@@ -206,7 +206,7 @@ def _settings(config: Any) -> dict[str, object]:
 
 
 def _load(kind: Any, path: str, *, dtype: torch.dtype | str) -> tuple[Any, Any, Any]:
-    """Model, tokenizer and image processor; every weight must be there, or random numbers would stand for it."""
+    """Model, tokenizer and image processor; every weight must be there, or random numbers would stand in."""
     found, needed = read_config(path).get("model_type"), kind.config_class.model_type
     if found != needed:
         raise UserError(
@@ -238,7 +238,7 @@ def _pixels(processor: BaseImageProcessor, images: Sequence[Image.Image]) -> tor
 def _padded_ids(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(R, L) int64 ids padded on the right and their (R, L) bool mask; one column at least, even of empty texts."""
+    """(R, L) int64 ids, padded on the right, and their (R, L) bool mask; at least one column."""
     rows = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
     width = max(1, *map(len, rows))
     pad = tokenizer.pad_token_id or 0

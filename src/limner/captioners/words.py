@@ -1,12 +1,14 @@
 """Where a caption's words lie among its tokens: words are what rewards speak of, tokens are what is trained.
 
-Generated ids are never tokenised again. Every prefix of the ids is decoded, and what a token adds to the text is
-where it lies; so the map is right for whatever the tokenizer's decoder does: byte-level BPE, SentencePiece, words.
+Generated ids are never tokenised again. Every prefix of the ids is decoded, and what a token adds to the text
+is where it lies; so the map is right for whatever the tokenizer's decoder does: byte-level BPE, SentencePiece,
+whole words.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import takewhile
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -25,8 +27,8 @@ LONGEST_CHARACTER = 8
 def split(tokenizer: PreTrainedTokenizerFast, tokens: torch.Tensor, caption_mask: torch.Tensor) -> Words:
     """The words of one caption and the tokens that hold any of their characters.
 
-    A word made of several tokens has them all; a token that reaches into two words belongs to both. Special tokens
-    (end of sequence, padding) and tokens of white space alone belong to no word. What a word is says
+    A word made of several tokens has them all; a token that reaches into two words belongs to both. Special
+    tokens (end of sequence, padding) and tokens of white space alone belong to no word. What a word is says
     `limner.metrics.phrases.word_spans`: punctuation marks are words of their own.
 
     Args:
@@ -83,7 +85,7 @@ def token_spans(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> tuple[str
 
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, ids: list[int], lengths: range) -> list[str]:
-    # Straight to the tokenizers library: for texts this short transformers' own decode() costs three times as much.
+    # Straight to the tokenizers library: on texts this short transformers' decode() costs three times as much.
     decode = tokenizer.backend_tokenizer.decode
     return [decode(ids[:length], skip_special_tokens=True) for length in lengths]
 
@@ -92,6 +94,5 @@ def _common(one: str, other: str) -> int:
     """Characters that two texts begin with alike."""
     if other.startswith(one):
         return len(one)
-    return next(
-        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
