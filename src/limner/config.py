@@ -1,0 +1,209 @@
+"""A recipe: all that a run is made of, read from YAML and `section.setting=value`, checked before it starts.
+
+Every section is a frozen dataclass; a component (captioner, data source, reward, advantage, objective) is its
+own section. docs/configuration.md lists every setting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+
+from limner import paths
+from limner.config_build import Builder, Component
+from limner.config_read import Given, nested, read
+from limner.decoding import PUBLISHED, Decoding, Rollout
+from limner.errors import UserError
+
+if TYPE_CHECKING:
+    from limner.data.base import Source
+else:
+    Source = Any
+
+Count = Annotated[int, Ge(0)]
+Positive = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True)
+class Update:
+    """How the policy is changed by what a roll-out earned."""
+
+    captions: Positive
+    """Captions that one step learns from, over all ranks and micro-batches."""
+    lr: Annotated[float, Gt(0)]
+    """Learning rate of the policy after the warm-up."""
+    steps: Positive
+    """Steps of the run."""
+    micro_batch: Positive = 64
+    """Captions that go through the model with gradient at a time: memory, not results."""
+    epochs: Positive = 1
+    """Times that a roll-out is learned from."""
+    optimiser: Literal["adam", "adamw"] = "adam"
+    """Optimiser of the policy."""
+    warmup_steps: Count = 0
+    """Steps over which the rate rises from 0."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the rate goes from `lr` to `final_lr` after the warm-up; constant stays at `lr`."""
+    final_lr: Annotated[float, Ge(0)] = 0.0
+    """Rate at the last step of a cosine or linear schedule."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Weight decay of the policy."""
+    clip_norm: Annotated[float, Gt(0)] = 1.0
+    """The gradient's norm is clipped to this."""
+    max_bad_steps: Positive = 3
+    """A step with a loss or reward that is not finite is refused; after this many in a row the run stops."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """What is measured during a run, before it and after it."""
+
+    every: Count = 50
+    """Steps between evaluations; 0 evaluates only before and after."""
+    data: Annotated[Source, Component("data")] | None = None
+    """Samples to caption and measure; null measures nothing."""
+    samples: Positive = 200
+    """The first so many samples of `data`."""
+    metrics: tuple[str, ...] = ("captions",)
+    """Measures, or groups of them (docs/metrics.md)."""
+    clip: str | None = None
+    """CLIP checkpoint for recall. No reward should see this one."""
+    itm: str | None = None
+    """Image-text matching checkpoint to measure with."""
+    best: str | None = None
+    """Measure by which the best checkpoint is kept, the higher the better; null keeps none."""
+    decoding: Decoding = PUBLISHED
+    """How captions are written for measuring."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run lives, what it runs on, and how often it writes."""
+
+    seed: Count = 0
+    """Seed of everything drawn at random."""
+    output: str = "runs"
+    """Folder of run folders."""
+    name: str | None = None
+    """Name of this run's folder; null makes one of the recipe's name and the time."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the frozen weights; trained weights are float32."""
+    log_every: Positive = 1
+    """Steps between rows of metrics.jsonl."""
+    sample_every: Positive = 25
+    """Steps between files of sample captions."""
+    checkpoint_every: Positive = 25
+    """Steps between checkpoints."""
+    keep: Positive = 2
+    """Checkpoints kept, the best apart."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run."""
+
+    captioner: Annotated[Any, Component("captioners")]
+    """The model that is trained."""
+    data: Annotated[Source, Component("data")]
+    """What it captions."""
+    rewards: Mapping[str, Annotated[Any, Component("rewards")]]
+    """What its captions earn, by a name of yours; `kind` is that name unless it is given."""
+    advantage: Annotated[Any, Component("advantages")]
+    """From rewards to what each token is pushed by."""
+    objective: Annotated[Any, Component("objectives")]
+    """From that to the loss."""
+    update: Update
+    """Optimiser and batch."""
+    rollout: Rollout = field(default_factory=Rollout)
+    """How captions are drawn."""
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    """What is measured on the way."""
+    run: Run = field(default_factory=Run)
+    """Where and how often results are written."""
+    given: Given = field(default_factory=Given, metadata={"section": False}, repr=False)
+    """The text and overrides it was read from."""
+    settings: Mapping[str, Any] = field(
+        default_factory=dict[str, Any], metadata={"section": False}, repr=False
+    )
+    """Every value by its dotted path, as JSON."""
+    origins: Mapping[str, str] = field(
+        default_factory=dict[str, str], metadata={"section": False}, repr=False
+    )
+    """Where each of them comes from: `default`, `FILE:LINE` or `command line`."""
+
+    def __post_init__(self) -> None:
+        """Refuse sections that contradict each other.
+
+        Raises:
+            ValueError: The sentence to show.
+        """
+        if not self.rewards:
+            raise ValueError("rewards: {}: empty: name at least one reward")
+        if self.update.captions % self.rollout.captions:
+            raise ValueError(
+                f"update.captions: {self.update.captions}: must be a multiple of rollout.captions, "
+                f"which is {self.rollout.captions}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The stem of the recipe's file."""
+        return Path(self.given.path).stem
+
+    @property
+    def source(self) -> str:
+        """The text as given, with the overrides as comments after it."""
+        lines = [f"#   {override}" for override in self.given.overrides]
+        return "\n".join(
+            [self.given.text.rstrip("\n"), *(["# on the command line:", *lines] if lines else []), ""]
+        )
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """Every value with its origin, by dotted path: what a run keeps as resolved.json."""
+        return {path: {"value": value, "origin": self.origins[path]} for path, value in self.settings.items()}
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        name: A YAML file, or the name of a shipped recipe: `tiny/vlrm`, `recipes/tiny/vlrm.yaml`.
+        overrides: `section.setting=value` with the value as YAML; `rewards.NAME=null` removes a reward;
+            another `kind` starts its section afresh.
+
+    Returns:
+        The recipe; its components are built, nothing is loaded.
+
+    Raises:
+        UserError: Everything that is wrong with it, one line each: `path: value: what is wrong`.
+    """
+    return _build(read(paths.recipe(str(name)), overrides))
+
+
+def load_resolved(path: Path) -> Recipe:
+    """The recipe of a run, from its resolved.json.
+
+    Raises:
+        UserError: The file is missing or is not of this version.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: is {path.parent} the folder of a run?")
+    rows: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf8"))
+    tree = nested({key: row["value"] for key, row in rows.items()})
+    given = Given(str(path), "", (), tree, {key: row["origin"] for key, row in rows.items()})
+    return _build(given)
+
+
+def _build(given: Given) -> Recipe:
+    builder = Builder(given.origins, given.typed)
+    recipe = builder.build(Recipe, given.tree)
+    if builder.errors:
+        raise UserError("\n".join([f"{given.path}: {len(builder.errors)} to mend:", *builder.errors]))
+    return replace(recipe, given=given, settings=builder.settings, origins=builder.origins)
