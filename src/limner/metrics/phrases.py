@@ -112,7 +112,7 @@ def _bad_spans(words: Sequence[str], phrases: Phrases) -> Iterator[tuple[int, in
 def repeated(words: Sequence[str], exempt: frozenset[str]) -> list[bool]:
     """Which words occurred earlier in the caption; exempt words and punctuation never count."""
     seen: set[str] = set()
-    flags = []
+    flags: list[bool] = []
     for word in words:
         flags.append(word in seen and word not in exempt and not is_mark(word))
         seen.add(word)

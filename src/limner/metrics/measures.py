@@ -1,0 +1,80 @@
+"""The measures of an evaluation: how rows make the number of a set, and how people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from limner.metrics.bootstrap import Ratio
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How one measure is summed up and written."""
+
+    title: str
+    """A few words for tables."""
+    sums: Literal["mean", "total"] = "mean"
+    """Is the set's number the mean of the rows, or their sum?"""
+    weight: str | None = None
+    """The mean is weighted by this other measure."""
+    percent: bool = False
+    """Written as a percentage; differences in points."""
+
+
+MEASURES: Mapping[str, Measure] = {
+    "clip_recall_mrr": Measure("CLIP recall MRR"),
+    "clip_recall_r1": Measure("CLIP recall R@1", percent=True),
+    "clip_recall_r5": Measure("CLIP recall R@5", percent=True),
+    "clip_recall_r10": Measure("CLIP recall R@10", percent=True),
+    "words": Measure("words a caption"),
+    "distinct_captions": Measure("distinct captions", sums="total"),
+    "vocabulary": Measure("distinct words", sums="total"),
+    "colours": Measure("colours a caption"),
+    "repetition": Measure("repeated words", percent=True),
+    "bad_phrases": Measure("captions with bad phrases", percent=True),
+    "lm_logprob": Measure("log-likelihood a token"),
+    "itm": Measure("ITM match logit"),
+    "facts_stated": Measure("facts stated a caption"),
+    "facts_true": Measure("facts true", weight="facts_stated", percent=True),
+    "relations_stated": Measure("relations stated a caption"),
+    "relations_true": Measure("relations true", weight="relations_stated", percent=True),
+    "coverage": Measure("scene covered", percent=True),
+    "facts_f1": Measure("facts F1", percent=True),
+}
+"""Every measure by its name in files, in the order of tables. docs/metrics.md defines them."""
+
+
+def ratios(rows: Mapping[str, Floats]) -> dict[str, Ratio]:
+    """The measures of N images in the form that `limner.metrics.bootstrap` sums up.
+
+    Args:
+        rows: (N,) values by measure; NaN is unscored.
+
+    Raises:
+        KeyError: a name that is no measure, or the measure that weights another is missing.
+    """
+    return {name: _ratio(name, rows) for name in rows}
+
+
+def _ratio(name: str, rows: Mapping[str, Floats]) -> Ratio:
+    measure = MEASURES[name]
+    if measure.weight is not None:
+        return Ratio.pooled(rows[name], rows[measure.weight])
+    return Ratio.total(rows[name]) if measure.sums == "total" else Ratio.mean(rows[name])
+
+
+def written(name: str, value: float) -> str:
+    """A value of a measure as tables show it; a dash where there is none."""
+    if np.isnan(value):
+        return "-"
+    measure = MEASURES[name]
+    if measure.percent:
+        return f"{100 * value:.1f}%"
+    return f"{value:.0f}" if measure.sums == "total" else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
