@@ -23,17 +23,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageCms,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from limner.errors import Reject
 
@@ -45,8 +41,9 @@ MAX_BYTES = 1_000_000_000
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib")
 """How the names of image files end, in lower case."""
 
-_PARSERS = [Image.OPEN[name] for name in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")]
-"""(parser, test of the first 16 bytes) of each format; the plugins register themselves when imported."""
+_KINDS = (JpegImageFile, PngImageFile, WebPImageFile, GifImageFile, TiffImageFile, BmpImageFile)
+_PARSERS = [Image.OPEN[str(kind.format)] for kind in _KINDS]
+"""(parser, test of the first 16 bytes) of each format."""
 _DECODER_ERRORS = (
     *(OSError, ValueError, SyntaxError, ArithmeticError, LookupError, TypeError, AttributeError, EOFError),
     *(RuntimeError, AssertionError, BufferError, struct.error, zlib.error, Image.DecompressionBombError),
@@ -179,7 +176,7 @@ def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
         return Image.fromarray(_to_bytes(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB").apply(image)
     if image.has_transparency_data:
         colour = image.convert("RGBA")
         white = Image.new("RGB", colour.size, "white")
@@ -192,7 +189,7 @@ def _from_grey16(image: ImageFile.ImageFile) -> Image.Image:
     """Grey of 16 bits, or of 12 bits in a TIFF that says so."""
     levels = np.asarray(image).astype(np.uint32)
     white, inverted = 65535, False
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if isinstance(image, TiffImageFile):
         white = 2 ** image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0] - 1
         inverted = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     grey = (levels * 255 + white // 2) // white

@@ -1,10 +1,7 @@
 """From what a person types on the command line to a data source."""
 
-from pathlib import Path
-
-from limner.data import folder, jsonl, world
+from limner import component, paths
 from limner.data.base import Source
-from limner.paths import WORLD
 
 
 def source(text: str) -> Source:
@@ -16,8 +13,5 @@ def source(text: str) -> Source:
     Returns:
         A source with default settings. Whether there is anything in it shows when its ids are asked for.
     """
-    if text.startswith(WORLD):
-        return world.Source(split=text.removeprefix(WORLD))
-    if Path(text).suffix.lower() == ".jsonl" and not Path(text).expanduser().is_dir():
-        return jsonl.Source(path=text)
-    return folder.Source(path=text)
+    settings = paths.source(text)
+    return component.find("data", settings.pop("kind"))(**settings)
