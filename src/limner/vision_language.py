@@ -81,7 +81,7 @@ class ItmModel:
             texts: R texts; an empty one is scored like any other.
 
         Returns:
-            (R, 2) float32 on the model's device; column `MATCH` says how well text and image fit: more is better.
+            (R, 2) float32 on the model's device; in column `MATCH` more is better.
         """
         model = self.model
         rows, queries = len(texts), model.config.num_query_tokens
@@ -138,7 +138,7 @@ class ClipModel:
 
     @torch.no_grad()
     def images(self, images: Sequence[Image.Image], *, micro_batch: int = 64) -> torch.Tensor:
-        """(B, D) float32 unit vectors, on the model's device, of B RGB images cropped as the checkpoint says."""
+        """(B, D) float32 unit vectors of B RGB images, on the model's device."""
         vectors = []
         for start in range(0, len(images), micro_batch):
             pixels = _pixels(self.image_processor, images[start : start + micro_batch])
@@ -148,7 +148,7 @@ class ClipModel:
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str], *, micro_batch: int = 256) -> torch.Tensor:
-        """(N, D) float32 unit vectors, on the model's device, of N texts; one too long for the model is cut."""
+        """(N, D) float32 unit vectors of N texts, on the model's device."""
         vectors = []
         for start in range(0, len(texts), micro_batch):
             chosen = texts[start : start + micro_batch]
@@ -184,10 +184,8 @@ def load_clip(
     return ClipModel(model.to(device), tokenizer, image_processor=processor)
 
 
-def same_encoder(
-    one: tuple[nn.Module, BaseImageProcessor], other: tuple[nn.Module, BaseImageProcessor]
-) -> bool:
-    """Whether two vision towers with their preprocessing give the same features: equal settings and weights."""
+def same_encoder(one: tuple[nn.Module, Any], other: tuple[nn.Module, Any]) -> bool:
+    """Whether two vision towers with their preprocessing give the same features."""
     (tower, processor), (other_tower, other_processor) = one, other
     if type(tower) is not type(other_tower) or _settings(tower.config) != _settings(other_tower.config):
         return False

@@ -1,8 +1,8 @@
 """Where a caption's words lie among its tokens: words are what rewards speak of, tokens are what is trained.
 
 Generated ids are never tokenised again. Every prefix of the ids is decoded, and what a token adds to the text
-is where it lies; so the map is right for whatever the tokenizer's decoder does: byte-level BPE, SentencePiece,
-whole words.
+is where it lies; so the map is right for whatever the tokenizer's decoder does: byte-level BPE, SentencePiece
+or whole words.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def token_spans(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> tuple[str
 
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, ids: list[int], lengths: range) -> list[str]:
-    # Straight to the tokenizers library: on texts this short transformers' decode() costs three times as much.
+    # Straight to the tokenizers library: transformers' decode() costs three times as much here.
     decode = tokenizer.backend_tokenizer.decode
     return [decode(ids[:length], skip_special_tokens=True) for length in lengths]
 
