@@ -95,8 +95,6 @@ class Run:
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the frozen weights; trained weights are float32."""
-    log_every: Positive = 1
-    """Steps between rows of metrics.jsonl."""
     sample_every: Positive = 25
     """Steps between files of sample captions."""
     checkpoint_every: Positive = 25
@@ -138,20 +136,6 @@ class Recipe:
     )
     """Where each of them comes from: `default`, `FILE:LINE` or `command line`."""
 
-    def __post_init__(self) -> None:
-        """Refuse sections that contradict each other.
-
-        Raises:
-            ValueError: The sentence to show.
-        """
-        if not self.rewards:
-            raise ValueError("rewards: {}: empty: name at least one reward")
-        if self.update.captions % self.rollout.captions:
-            raise ValueError(
-                f"update.captions: {self.update.captions}: must be a multiple of rollout.captions, "
-                f"which is {self.rollout.captions}"
-            )
-
     @property
     def name(self) -> str:
         """The stem of the recipe's file."""
@@ -170,13 +154,15 @@ class Recipe:
         return {path: {"value": value, "origin": self.origins[path]} for path, value in self.settings.items()}
 
 
-def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(name: str | Path, overrides: Sequence[str] = (), *, complete: bool = True) -> Recipe:
     """Read and check a recipe.
 
     Args:
         name: A YAML file, or the name of a shipped recipe: `tiny/vlrm`, `recipes/tiny/vlrm.yaml`.
         overrides: `section.setting=value` with the value as YAML; `rewards.NAME=null` removes a reward;
             another `kind` starts its section afresh.
+        complete: Refuse a recipe that misses values. Otherwise what misses them is None in it (its `data`,
+            most often), and they stand as `???` among its settings: enough to show it or to use its rewards.
 
     Returns:
         The recipe; its components are built, nothing is loaded.
@@ -184,7 +170,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: Everything that is wrong with it, one line each: `path: value: what is wrong`.
     """
-    return _build(read(paths.recipe(str(name)), overrides))
+    return _build(read(paths.recipe(str(name)), overrides), complete=complete)
 
 
 def load_resolved(path: Path) -> Recipe:
@@ -198,12 +184,26 @@ def load_resolved(path: Path) -> Recipe:
     rows: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf8"))
     tree = nested({key: row["value"] for key, row in rows.items()})
     given = Given(str(path), "", (), tree, {key: row["origin"] for key, row in rows.items()})
-    return _build(given)
+    return _build(given, complete=True)
 
 
-def _build(given: Given) -> Recipe:
-    builder = Builder(given.origins, given.typed)
+def _build(given: Given, *, complete: bool) -> Recipe:
+    builder = Builder(given.origins, given.typed, complete=complete)
     recipe = builder.build(Recipe, given.tree)
-    if builder.errors:
-        raise UserError("\n".join([f"{given.path}: {len(builder.errors)} to mend:", *builder.errors]))
+    errors = builder.errors or ([] if builder.missing else _contradictions(recipe))
+    if errors:
+        raise UserError("\n".join([f"{given.path}: {len(errors)} to mend:", *errors]))
     return replace(recipe, given=given, settings=builder.settings, origins=builder.origins)
+
+
+def _contradictions(recipe: Recipe) -> list[str]:
+    """What is wrong between sections that are right by themselves."""
+    errors: list[str] = []
+    captions, group = recipe.update.captions, recipe.rollout.captions
+    if not recipe.rewards:
+        errors.append("rewards: {}: empty: name at least one reward")
+    if captions % group:
+        errors.append(
+            f"update.captions: {captions}: must be a multiple of rollout.captions, which is {group}"
+        )
+    return errors

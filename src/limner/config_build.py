@@ -29,16 +29,25 @@ class Component:
 class Builder:
     """Builds one dataclass from a tree and gathers every error and every value on the way."""
 
-    def __init__(self, given: Mapping[str, str], typed: Mapping[str, str]):
-        """Take where values were written, and command-line values as they were typed, both by dotted path."""
+    def __init__(self, given: Mapping[str, str], typed: Mapping[str, str], *, complete: bool):
+        """Prepare to build.
+
+        Args:
+            given: Where values were written, by dotted path.
+            typed: Values of the command line as they were typed, by dotted path.
+            complete: Whether a missing value is an error; otherwise the component that misses it is None.
+        """
         self.errors: list[str] = []
         """`path: value: what is wrong`, one a mistake."""
         self.settings: dict[str, Any] = {}
         """Every value as JSON by dotted path, defaults included."""
         self.origins: dict[str, str] = {}
         """Where each of them comes from."""
+        self.missing: list[str] = []
+        """Paths of the values that are `???`."""
         self._given = given
         self._typed = typed
+        self._complete = complete
 
     def build(self, cls: type, tree: Mapping[str, Any]) -> Any:
         """An instance of `cls`; without meaning where `errors` is not empty afterwards."""
@@ -54,18 +63,18 @@ class Builder:
                 self._error(
                     _join(path, key), tree[key], f"{did_you_mean(key, names)}; known here: {', '.join(names)}"
                 )
-        before = len(self.errors)
+        before = len(self.errors) + len(self.missing)
         values = {
             f.name: self._value(
                 hints[f.name], tree.get(f.name, _ABSENT), _join(path, f.name), _default(f, base)
             )
             for f in fields
         }
-        if len(self.errors) > before:
+        if path and len(self.errors) + len(self.missing) > before:
             return None
         try:
             return cls(**values)
-        except ValueError as error:
+        except (ValueError, UserError) as error:
             self.errors.append(f"{path}: {error}" if path else str(error))
             return None
 
@@ -158,7 +167,10 @@ class Builder:
         return value
 
     def _missing(self, path: str) -> None:
-        self.errors.append(f"{path}: missing: give it on the command line: {path}=...")
+        self.missing.append(path)
+        self._record(path, MISSING, given=True)
+        if self._complete:
+            self.errors.append(f"{path}: missing: give it on the command line: {path}=...")
 
     def _error(self, path: str, value: Any, what: str) -> None:
         shown = json.dumps(value, default=str, ensure_ascii=False)

@@ -78,16 +78,6 @@ def read(path: Path, overrides: Sequence[str]) -> Given:
     return Given(shown, text, tuple(overrides), tree, origins, typed)
 
 
-def source(path: str) -> Tree:
-    """The settings of the data source that a path means.
-
-    `world:test` is a split of the miniature world, a `.jsonl` file is `jsonl`, anything else a `folder`.
-    """
-    if path.startswith(paths.WORLD):
-        return {"kind": "world", "split": path.removeprefix(paths.WORLD)}
-    return {"kind": "jsonl" if path.endswith(".jsonl") else "folder", "path": path}
-
-
 def origin(origins: Mapping[str, str], path: str) -> str:
     """Where a given value was written: at its own path, or at the section it came with."""
     while path and path not in origins:
@@ -118,7 +108,7 @@ def _tell_kind(tree: Tree, where: str, origins: dict[str, str]) -> None:
         return
     settings = cast(Tree, section)
     if "kind" not in settings and isinstance(settings.get("path"), str):
-        told = source(settings.pop("path"))
+        told = paths.source(settings.pop("path"))
         settings.update(told)
         origins.update({f"{where}.{key}": origin(origins, f"{where}.path") for key in told})
 

@@ -58,3 +58,15 @@ def recipe(name: str) -> Path:
             f"shipped recipes: {', '.join(sorted(shipped))}"
         )
     return shipped[stem]
+
+
+def source(path: str) -> dict[str, str]:
+    """Kind and settings of the data source that a path means.
+
+    Args:
+        path: `world:SPLIT` for scenes of the miniature world, a `.jsonl` file, or a folder or image file.
+    """
+    if path.startswith(WORLD):
+        return {"kind": "world", "split": path.removeprefix(WORLD)}
+    jsonl = Path(path).suffix.lower() == ".jsonl" and not Path(path).expanduser().is_dir()
+    return {"kind": "jsonl" if jsonl else "folder", "path": path}

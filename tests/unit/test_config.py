@@ -263,3 +263,13 @@ def test_a_data_path_tells_its_kind(here, path, settings):
     given = config.read(here / "mine.yaml", [f"data.path={path}"])
     assert given.tree["data"] == settings
     assert {given.origins[f"data.{key}"] for key in settings} == {"command line"}
+
+
+def test_an_incomplete_recipe_can_be_shown(here):
+    recipe = config.load("mine.yaml", complete=False)
+    assert recipe.data is None
+    assert recipe.settings["data.path"] == "???"
+    assert recipe.origins["data.path"] == "mine.yaml:5"
+    assert recipe.rewards["second"].weight == 2
+    with pytest.raises(UserError, match=r"update\.lr: true"):
+        config.load("mine.yaml", ["update.lr=true"], complete=False)
