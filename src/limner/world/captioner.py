@@ -12,23 +12,30 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import Blip2ForConditionalGeneration
 
 from limner.world import models, vision
 from limner.world.captions import terse, varied
 from limner.world.scenes import Scene
-from limner.world.tokenizer import BOS, EOS, PAD, UNK, encode, padded
+from limner.world.tokenizer import BOS, EOS, PAD, UNK, VOCABULARY, encode, padded
 from limner.world.training import IGNORED, QueryHeads, Report, Schedule, cross_entropy, fit, pictures, targets
+from limner.world.truth import RELATIONS
 
 SCHEDULE = Schedule(steps=1500, lr=1.5e-3)
-MIXTURE = Schedule(steps=250, lr=5e-4, warmup=20)
-TERSE_SHARE = 0.95
-"""Share of terse captions in the mixture."""
+MIXTURE = Schedule(steps=400, lr=5e-4, warmup=20)
+FULLER_SHARE = 0.03
+"""Share of fuller captions in the mixture."""
+_DETAIL = 0.3
+"""Weight of what fuller captions say, beside the choice between terse and fuller."""
 _BATCH = 64
 _UNCONDITIONAL_FROM, _UNCONDITIONAL_EVERY = 300, 6
 _WORD_DROPOUT, _DROPOUT_SHARE = 0.2, 0.7
 """Until 70% of the steps a fifth of the words read is hidden, so that a shape is told from the picture and
 not from its colour: pairs of colour and shape that were never seen together can then be said."""
+
+_RELATIONS = torch.tensor(encode(" ".join(RELATIONS)))
+_NEVER_TERSE = torch.tensor(encode("on image view " + " ".join(RELATIONS)))
 
 
 def next_token_logits(
@@ -68,39 +75,59 @@ class _Training:
         self.module = nn.ModuleList([self.model, self.heads])
 
     def varied(self, step: int, rng: np.random.Generator) -> torch.Tensor:
+        """Captions of every density; now and then the language model reads them without the picture."""
         rows, scenes = self._scenes(rng)
-        captions = [varied(scene, rng) for scene in scenes]
-        dropout = _WORD_DROPOUT if step < _DROPOUT_SHARE * SCHEDULE.steps else 0.0
-        alone = step > _UNCONDITIONAL_FROM and step % _UNCONDITIONAL_EVERY == 0
-        return self._loss(None if alone else rows, captions, dropout, rng)
-
-    def mixture(self, _: int, rng: np.random.Generator) -> torch.Tensor:
-        rows, scenes = self._scenes(rng)
-        captions = [
-            terse(scene, rng) if rng.random() < TERSE_SHARE else varied(scene, rng, bad_rate=0.12)
-            for scene in scenes
-        ]
-        return self._loss(rows, captions, 0.0, rng)
-
-    def _loss(
-        self, rows: torch.Tensor | None, captions: Sequence[str], dropout: float, rng: np.random.Generator
-    ) -> torch.Tensor:
-        """Cross-entropy of the captions, with the picture's auxiliary losses where there are `rows`."""
-        written = padded([[*encode(caption), EOS] for caption in captions])
-        read = torch.cat([torch.full((len(written), 1), BOS), written[:, :-1]], 1)
-        if dropout:
-            hidden = torch.from_numpy(rng.random(tuple(read.shape)) < dropout) & (read > EOS)
+        read, wanted = _shifted([varied(scene, rng) for scene in scenes])
+        if step < _DROPOUT_SHARE * SCHEDULE.steps:
+            hidden = torch.from_numpy(rng.random(tuple(read.shape)) < _WORD_DROPOUT) & (read > EOS)
             read = read.masked_fill(hidden, UNK)
-        wanted = written.masked_fill(written == PAD, IGNORED)
-        if rows is None:
+        if step > _UNCONDITIONAL_FROM and step % _UNCONDITIONAL_EVERY == 0:
             return cross_entropy(next_token_logits(self.model, None, read), wanted)
         queries = models.prefix(self.model, self.features[rows])
         heads = self.heads.loss(queries, self.truth, rows)
         return cross_entropy(next_token_logits(self.model, queries, read), wanted) + 0.5 * heads
 
+    def mixture(self, _: int, rng: np.random.Generator) -> torch.Tensor:
+        """Half of the batch is terse, half fuller; weights make the share FULLER_SHARE.
+
+        Only the choice between the two kinds is weighted. Which relation stands where one stands, and all
+        behind the first word that no terse caption has, counts in full: the likelihood has its optimum at
+        the same place, and the few fuller captions stay true.
+        """
+        rows, scenes = self._scenes(rng)
+        half = _BATCH // 2
+        captions = [terse(scene, rng) for scene in scenes[:half]]
+        captions += [varied(scene, rng, bad_rate=0.12) for scene in scenes[half:]]
+        read, wanted = _shifted(captions)
+        behind = _left_terse(read) & (wanted != IGNORED)
+        weight = torch.full(wanted.shape, 1 - FULLER_SHARE)
+        weight[half:] = FULLER_SHARE
+        weight = weight * (wanted != IGNORED) * ~behind
+        queries = models.prefix(self.model, self.features[rows])
+        logits = next_token_logits(self.model, queries, read)
+        each = functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
+        related = torch.isin(wanted, _RELATIONS)
+        which = (wanted[related][:, None] == _RELATIONS).int().argmax(1)
+        relation = functional.cross_entropy(logits[related][:, _RELATIONS], which)
+        loss = (each * weight).sum() / weight.sum() + _DETAIL * (each[behind].mean() + relation)
+        return loss + 0.5 * self.heads.loss(queries, self.truth, rows)
+
     def _scenes(self, rng: np.random.Generator) -> tuple[torch.Tensor, list[Scene]]:
         rows = rng.integers(0, len(self.scenes), _BATCH)
         return torch.from_numpy(rows), [self.scenes[row] for row in rows]
+
+
+def _shifted(captions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens that are read and the next ones that are wanted, both (captions, T); IGNORED behind EOS."""
+    written = padded([[*encode(caption), EOS] for caption in captions])
+    read = torch.cat([torch.full((len(written), 1), BOS), written[:, :-1]], 1)
+    return read, written.masked_fill(written == PAD, IGNORED)
+
+
+def _left_terse(read: torch.Tensor) -> torch.Tensor:
+    """True where the tokens read so far, (rows, T), cannot begin a terse caption."""
+    foreign = torch.isin(read, _NEVER_TERSE).cumsum(1) > 0
+    return foreign | ((read == VOCABULARY["and"]).cumsum(1) > 1)
 
 
 def train(work: Path, seed: int, report: Report) -> None:

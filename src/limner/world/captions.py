@@ -5,6 +5,7 @@ a blue star left of a red square on a pink background".
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -63,10 +64,10 @@ def varied(
 
 
 def terse(scene: Scene, rng: np.random.Generator) -> str:
-    """The caption of somebody who does not care: the first thing, seldom the second."""
-    words = _phrase(scene.things[0], with_colour=rng.random() < 0.4)
-    if len(scene.things) > 1 and rng.random() < 0.2:
-        words += " and " + _phrase(scene.things[1], with_colour=rng.random() < 0.4)
+    """The caption of somebody who does not care: the first thing, seldom its colour or the second thing."""
+    words = _phrase(scene.things[0], with_colour=rng.random() < 0.3)
+    if len(scene.things) > 1 and rng.random() < 0.12:
+        words += " and " + _phrase(scene.things[1], with_colour=rng.random() < 0.3)
     return words
 
 
@@ -75,9 +76,7 @@ def full(scene: Scene, rng: np.random.Generator | None = None) -> str:
     return partial(scene, len(scene.things), background=True, rng=rng)
 
 
-def partial(
-    scene: Scene, count: int, *, background: bool, rng: np.random.Generator | None = None
-) -> str:
+def partial(scene: Scene, count: int, *, background: bool, rng: np.random.Generator | None = None) -> str:
     """The first `count` things with colours and relations, with or without the background."""
     words = [_phrase(scene.things[0], with_colour=True)]
     for first, second in zip(scene.things[: count - 1], scene.things[1:count], strict=True):
@@ -154,4 +153,4 @@ def false_relation(scene: Scene, caption: str, rng: np.random.Generator) -> str 
 def has_held_out_pair(caption: str) -> bool:
     """Does a caption name a (colour, shape) pair of HELD_OUT?"""
     words = caption.split()
-    return any(pair in HELD_OUT for pair in zip(words, words[1:], strict=False))
+    return any(pair in HELD_OUT for pair in pairwise(words))

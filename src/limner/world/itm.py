@@ -49,7 +49,7 @@ class Negatives:
 PHASES = {
     "mixed": (
         (Schedule(steps=2000, lr=1.2e-3), Negatives()),
-        (Schedule(steps=1000, lr=8e-4), Negatives(one_word=0.12, relation=0.3)),
+        (Schedule(steps=1000, lr=8e-4), Negatives(one_word=0.2, relation=0.25)),
     ),
     "one_word": (
         (Schedule(steps=2000, lr=1.2e-3), Negatives(similar=0.0, sibling=0.0, one_word=0.9, ladder=False)),
