@@ -107,6 +107,7 @@ class Batches:
         indices = epochs(self._size, seed=seed, position=position, shuffle=shuffle)
         self._items = read_ahead(source, indices, workers=workers, ahead=batch)
         self._refused: Counter[str] = Counter()
+        """Reasons given in this epoch, as far as it was read here."""
 
     def next(self) -> list[Sample]:
         """The next `batch` samples.
@@ -116,11 +117,12 @@ class Batches:
         """
         samples: list[Sample] = []
         while len(samples) < self.batch:
+            if self.position % self._size == 0:
+                self._refused.clear()
             item = next(self._items)
             self.position += 1
             if isinstance(item.result, Sample):
                 samples.append(item.result)
-                self._refused.clear()
             else:
                 self._refuse(item.id, item.result.reason)
         return samples
@@ -133,6 +135,6 @@ class Batches:
         if self._rejects is not None:
             self._rejects.add(id, reason)
         self._refused[reason] += 1
-        if self.position % self._size == 0 and self._refused.total() >= self._size:
+        if self._refused.total() == self._size:
             reasons = "; ".join(f"{times} x {text}" for text, times in self._refused.most_common(5))
             raise UserError(f"{self.source}: not one of the {self._size} items can be used: {reasons}")

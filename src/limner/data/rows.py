@@ -23,11 +23,11 @@ def line_of(row: Row) -> str:
 class GrowingRows:
     """A JSONL file to which rows are appended.
 
-    A process that is killed while it writes leaves a torn last line; opening the file again drops it.
+    A process that is killed while it writes leaves a torn last line; taking up the file again drops it.
     """
 
     def __init__(self, path: Path, keys: tuple[str, ...]):
-        """Open or create the file, and its folder.
+        """Take up the file and make its folder.
 
         Args:
             path: the file.
@@ -41,26 +41,22 @@ class GrowingRows:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.existing: list[Row] = self._recover() if path.exists() else []
-            """The rows that stood in the file when it was opened."""
-            self._file = path.open("a", encoding="utf-8", newline="\n")
+            """The rows that stood in the file before."""
+            path.touch()
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Add rows and hand them to the operating system, so that a kill cannot lose them.
+        """Add rows; a kill cannot lose what this has returned from.
 
         Raises:
             UserError: the disk is full or gone.
         """
         try:
-            self._file.write("".join(map(line_of, rows)))
-            self._file.flush()
+            with self.path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write("".join(map(line_of, rows)))
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
     def _recover(self) -> list[Row]:
         content = self.path.read_bytes()

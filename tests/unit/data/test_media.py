@@ -9,13 +9,13 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-import nasty_files
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
+import nasty_files
 from limner.data.media import MAX_PIXELS, open_image
 from limner.errors import Reject
 
