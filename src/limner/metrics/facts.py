@@ -7,19 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from limner.metrics.phrases import is_mark, words
+from limner.metrics.phrases import is_mark, normal, word_spans
 from limner.world.scenes import Scene
-from limner.world.truth import check
+from limner.world.truth import Truth, check
 
 Floats = npt.NDArray[np.float64]
 
 
-def fact_measures(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, Floats]:
-    """Hold N captions against the scenes they describe; case and punctuation do not matter.
+def truth_of(caption: str, scene: Scene) -> Truth:
+    """What a caption says of a scene; case and punctuation at words' ends do not matter.
+
+    The places of its facts count the words of `caption.split()`.
+    """
+    return check(scene, " ".join(_bare(word) for word in caption.split()))
+
+
+def fact_measures(truths: Sequence[Truth]) -> dict[str, Floats]:
+    """Measures of N captions that were held against the scenes they describe.
 
     Args:
-        captions: the texts.
-        scenes: what each shows.
+        truths: of each caption, from `truth_of`.
 
     Returns:
         (N,) values by name:
@@ -29,17 +36,21 @@ def fact_measures(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str,
         * "coverage": share of the scene's facts that are stated.
         * "facts_f1": harmonic mean of facts_true and coverage; 0 where either is 0 or nothing is stated.
     """
-    rows = [_row(caption, scene) for caption, scene in zip(captions, scenes, strict=True)]
     names = ("facts_stated", "facts_true", "relations_stated", "relations_true", "coverage", "facts_f1")
-    columns = np.array(rows, dtype=np.float64).reshape(len(rows), len(names)).T
+    columns = np.array([_row(truth) for truth in truths], dtype=np.float64).reshape(-1, len(names)).T
     return dict(zip(names, columns, strict=True))
 
 
-def _row(caption: str, scene: Scene) -> tuple[float, ...]:
-    truth = check(scene, " ".join(word for word in words(caption) if not is_mark(word)))
+def _row(truth: Truth) -> tuple[float, ...]:
     stated, relations = len(truth.stated), truth.relations_stated
     relations_true = truth.relations_true / relations if relations else np.nan
     precise = truth.share_true if stated else 0.0
     total = precise + truth.coverage
     f1 = 2 * precise * truth.coverage / total if total else 0.0
     return stated, truth.share_true, relations, relations_true, truth.coverage, f1
+
+
+def _bare(word: str) -> str:
+    """A word without marks before and after it; marks alone stay, so that the words keep their number."""
+    inner = [span for span in word_spans(word) if not is_mark(word[slice(*span)])]
+    return normal(word[inner[0][0] : inner[-1][1]]) if inner else word

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from limner.metrics.bootstrap import Ratio
+from limner.component import did_you_mean
+from limner.errors import UserError
+from limner.metrics.bootstrap import Interval, Ratio
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,6 +52,35 @@ MEASURES: Mapping[str, Measure] = {
 }
 """Every measure by its name in files, in the order of tables. docs/metrics.md defines them."""
 
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "clip_recall": ("clip_recall_mrr", "clip_recall_r1", "clip_recall_r5", "clip_recall_r10"),
+    "captions": ("words", "distinct_captions", "vocabulary", "colours", "repetition", "bad_phrases"),
+    "language_model": ("lm_logprob",),
+    "itm": ("itm",),
+    "facts": (
+        *("facts_stated", "facts_true", "relations_stated", "relations_true"),
+        *("coverage", "facts_f1"),
+    ),
+}
+"""What is computed together, by the name to ask for it."""
+
+
+def chosen(asked: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The measures of each group that a list of groups and measures means; a weight comes with its measure.
+
+    Raises:
+        UserError: a name is neither.
+    """
+    names: set[str] = set()
+    for name in asked:
+        if name not in GROUPS and name not in MEASURES:
+            known = {*GROUPS, *MEASURES}
+            raise UserError(f"metrics: {did_you_mean(name, known)}; groups of measures: {', '.join(GROUPS)}")
+        names |= set(GROUPS.get(name, (name,)))
+    names |= {weight for name in names if (weight := MEASURES[name].weight) is not None}
+    kept = {group: tuple(name for name in members if name in names) for group, members in GROUPS.items()}
+    return {group: members for group, members in kept.items() if members}
+
 
 def ratios(rows: Mapping[str, Floats]) -> dict[str, Ratio]:
     """The measures of N images in the form that `limner.metrics.bootstrap` sums up.
@@ -72,9 +103,18 @@ def _ratio(name: str, rows: Mapping[str, Floats]) -> Ratio:
 
 def written(name: str, value: float) -> str:
     """A value of a measure as tables show it; a dash where there is none."""
-    if np.isnan(value):
+    return f"{_scaled(name, value)}{'%' if MEASURES[name].percent else ''}" if value == value else "-"
+
+
+def written_interval(name: str, interval: Interval) -> str:
+    """The 95% interval of a measure as tables show it, in the unit of `written`."""
+    if interval.n == 0:
         return "-"
+    return f"[{_scaled(name, interval.low)}, {_scaled(name, interval.high)}]"
+
+
+def _scaled(name: str, value: float) -> str:
     measure = MEASURES[name]
     if measure.percent:
-        return f"{100 * value:.1f}%"
-    return f"{value:.0f}" if measure.sums == "total" else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+        return f"{100 * value:.1f}"
+    return f"{value:.0f}" if measure.sums == "total" else f"{value:.3f}"

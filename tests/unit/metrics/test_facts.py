@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from limner.metrics.bootstrap import intervals
-from limner.metrics.facts import fact_measures
+from limner.metrics.facts import fact_measures, truth_of
 from limner.metrics.measures import MEASURES, ratios
 from limner.world.captions import full, terse
 from limner.world.scenes import Scene, Thing, scene
@@ -26,7 +26,7 @@ SCENE = Scene("pink", (Thing("star", "red", 0, 0, 0, 0), Thing("ring", "blue", 0
     ],
 )
 def test_by_hand(caption, stated, true, relations, relations_true, coverage):
-    found = {name: values.item() for name, values in fact_measures([caption], [SCENE]).items()}
+    found = {name: values.item() for name, values in fact_measures([truth_of(caption, SCENE)]).items()}
     f1 = 2 * true * coverage / (true + coverage) if coverage else 0
     assert found == pytest.approx(
         {
@@ -42,7 +42,8 @@ def test_by_hand(caption, stated, true, relations, relations_true, coverage):
 
 
 def test_the_share_of_true_facts_is_pooled_over_all_facts():
-    rows = fact_measures(["a star", "a green square above a green circle", "hello"], [SCENE] * 3)
+    captions = ("a star", "a green square above a green circle", "hello")
+    rows = fact_measures([truth_of(c, SCENE) for c in captions])
     found = intervals(ratios(rows))
     # One true fact of 1 + 5; a mean of the shares would say 1/2.
     assert found["facts_true"].value == pytest.approx(1 / 6)
@@ -51,11 +52,23 @@ def test_the_share_of_true_facts_is_pooled_over_all_facts():
     assert set(rows) <= set(MEASURES)
 
 
+def test_places_of_facts_count_words_between_spaces():
+    truth = truth_of('"A red star" - (above) a BLUE ring.', SCENE)
+    assert [(fact.text, fact.words) for fact in truth.stated] == [
+        *(("red star", (1, 2)), ("star", (2, 3)), ("star above ring", (4, 5))),
+        *(("blue ring", (6, 7)), ("ring", (7, 8))),
+    ]
+
+
+def test_no_captions():
+    assert all(len(values) == 0 for values in fact_measures([]).values())
+
+
 def test_full_captions_are_perfect_and_terse_ones_true():
     scenes = [scene(0, index, "validation") for index in range(50)]
     rng = np.random.default_rng(0)
-    complete = fact_measures([full(s, rng) for s in scenes], scenes)
+    complete = fact_measures([truth_of(full(s, rng), s) for s in scenes])
     assert complete["facts_true"].tolist() == complete["coverage"].tolist() == [1] * 50
-    short = fact_measures([terse(s, rng) for s in scenes], scenes)
+    short = fact_measures([truth_of(terse(s, rng), s) for s in scenes])
     assert short["facts_true"].tolist() == [1] * 50
     assert short["coverage"].mean() < 0.4

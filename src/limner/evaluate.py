@@ -1,0 +1,251 @@
+"""Measures captions: those of a captioner, of a run, of a file, or the references that people wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.progress import Progress
+
+from limner.authors import Author, author
+from limner.data.named import source as source_of
+from limner.devices import torch_device
+from limner.errors import Reject, UserError
+from limner.evaluation import Evaluation, Row, summed_up
+from limner.meters import CaptionMeter, ClipRecallMeter, FactMeter, ItmMeter, LanguageModelMeter, Meter
+from limner.metrics.measures import MEASURES, chosen
+from limner.paths import WORLD
+from limner.run import environment
+from limner.types import Sample
+from limner.vision_language import ClipModel, ItmModel, load_clip, load_itm
+
+if TYPE_CHECKING:
+    from limner.captioners.base import Policy
+    from limner.data.base import Source
+    from limner.decoding import Decoding
+
+Given = TypeVar("Given")
+READERS = 4
+"""Threads that open images."""
+
+
+def evaluate(
+    captions: Sequence[str],
+    samples: Sequence[Sample],
+    *,
+    metrics: Sequence[str] = ("captions",),
+    clip: str | ClipModel | None = None,
+    itm: str | ItmModel | None = None,
+    captioner: Policy | None = None,
+    batch: int = 64,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure captions of samples.
+
+    Args:
+        captions: N captions.
+        samples: the N samples they describe.
+        metrics: groups of measures, or single ones (docs/metrics.md).
+        clip: for "clip_recall": a checkpoint, or a loaded CLIP.
+        itm: for "itm": a checkpoint, or a loaded model.
+        captioner: for "language_model": the captioner whose language model is asked.
+        batch: images and texts in one pass.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: there is nothing to measure, or a measure needs what was not given.
+    """
+    device = str(captioner.device) if captioner is not None else "auto"
+    gauge = Gauge(metrics, clip=clip, itm=itm, captioner=captioner, device=device)
+    if len(captions) != len(samples):
+        raise ValueError(f"{len(captions)} captions of {len(samples)} samples")
+    for start in range(0, len(samples), batch):
+        gauge.add(captions[start : start + batch], samples[start : start + batch])
+    return gauge.result(seed=seed)
+
+
+class Gauge:
+    """Measures captions that come batch by batch; holds no images."""
+
+    def __init__(
+        self,
+        metrics: Sequence[str],
+        *,
+        clip: str | ClipModel | None = None,
+        itm: str | ItmModel | None = None,
+        captioner: Policy | None = None,
+        device: str = "auto",
+    ):
+        """Load what the measures need.
+
+        Raises:
+            UserError: a measure is unknown or needs what was not given.
+        """
+        self.chosen = chosen(metrics)
+        self.settings: dict[str, object] = {"metrics": list(metrics)}
+        self.rows: list[tuple[str, str]] = []
+        self.meters: dict[str, Meter] = {}
+        for group in self.chosen:
+            if group == "clip_recall":
+                model = _given(clip, "clip_recall", "a CLIP checkpoint: --clip, or evaluate.clip in a recipe")
+                clip = load_clip(model, torch_device(device)) if isinstance(model, str) else model
+                self.meters[group], self.settings["clip"] = ClipRecallMeter(clip), _name(model)
+            elif group == "itm":
+                model = _given(itm, "itm", "an ITM checkpoint: --itm, or evaluate.itm in a recipe")
+                itm = load_itm(model, torch_device(device)) if isinstance(model, str) else model
+                self.meters[group], self.settings["itm"] = ItmMeter(itm), _name(model)
+            elif group == "language_model":
+                needed = "a captioner's language model, but the captions come from a file"
+                self.meters[group] = LanguageModelMeter(_given(captioner, group, needed))
+            else:
+                self.meters[group] = CaptionMeter() if group == "captions" else FactMeter()
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Measure a batch."""
+        self.rows += [(sample.id, caption) for sample, caption in zip(samples, captions, strict=True)]
+        for meter in self.meters.values():
+            meter.add(captions, samples)
+
+    def result(self, *, seed: int = 0) -> Evaluation:
+        """All that was measured, with intervals.
+
+        Raises:
+            UserError: that was nothing.
+        """
+        if not self.rows:
+            raise UserError("there is not one caption to measure")
+        values = {name: column for meter in self.meters.values() for name, column in meter.values().items()}
+        names = [name for name in MEASURES if any(name in members for members in self.chosen.values())]
+        columns = {name: values[name] for name in names}
+        facts = self.meters.get("facts")
+        claims = facts.facts() if isinstance(facts, FactMeter) else [()] * len(self.rows)
+        rows = tuple(
+            Row(id, caption, {name: float(column[place]) for name, column in columns.items()}, claims[place])
+            for place, (id, caption) in enumerate(self.rows)
+        )
+        settings = self.settings | {"seed": seed}
+        return Evaluation(rows, summed_up(columns, seed=seed), settings=settings, environment=environment())
+
+
+def evaluate_command(
+    model: str,
+    *,
+    data: str,
+    out: Path,
+    metrics: Sequence[str] = ("captions",),
+    split: str | None = None,
+    clip: str | None = None,
+    itm: str | None = None,
+    samples: int | None = None,
+    decoding: Decoding | None = None,
+    batch: int = 64,
+    device: str = "auto",
+    dtype: str = "float32",
+    centre_crop: bool = True,
+    seed: int = 0,
+) -> Evaluation:
+    """What `limner evaluate` does: caption, measure, print a table, write the file.
+
+    Args:
+        model: a captioner checkpoint, a run directory (its best checkpoint) or one of its checkpoints, a
+            .jsonl file of captions (rows with "id" and "caption"), or the word "references": the first
+            caption that the data comes with.
+        data: `world`, `world:SPLIT`, a folder of images, or a .jsonl file that names images.
+        out: the JSON file to write.
+        metrics: groups of measures, or single ones.
+        split: of the miniature world; "test" where neither this nor `data` names one.
+        clip: checkpoint for "clip_recall".
+        itm: checkpoint for "itm".
+        samples: only the first so many usable samples.
+        decoding: how captions are written; that of the run's recipe or, for checkpoints, VLRM's by default.
+        batch: samples in one pass.
+        device: where models run.
+        dtype: of the captioner's frozen parts.
+        centre_crop: cut each image to the square in its middle, for captioning and for retrieval, as VLRM
+            does (arXiv 2404.01911, section 4).
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
+    console = Console(stderr=True)
+    found = _source(data, split)
+    writer = author(model, source=found, samples=samples, decoding=decoding, device=device, dtype=dtype)
+    gauge = Gauge(metrics, clip=clip, itm=itm, captioner=writer.captioner, device=device)
+    rejects: list[str] = []
+    total = min(samples or len(found), len(found))
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("captions", total=total)
+        readable = islice(_read(found, rejects), samples)
+        while group := list(islice(readable, batch)):
+            if centre_crop:
+                group = [cropped(sample) for sample in group]
+            gauge.add(writer.write(group), group)
+            bar.advance(task, len(group))
+    if rejects:
+        console.print(f"{len(rejects)} images cannot be used and are left out, the first: {rejects[0]}")
+    result = _named(gauge.result(seed=seed), writer, data=str(found), centre_crop=centre_crop)
+    result.save(out)
+    Console().print(result.table())
+    console.print(f"written to {out}")
+    return result
+
+
+def cropped(sample: Sample) -> Sample:
+    """The sample with each image cut to the square in its middle."""
+    images = []
+    for image in sample.media:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        images.append(image.crop((left, top, left + side, top + side)))
+    return replace(sample, media=tuple(images))
+
+
+def _named(result: Evaluation, writer: Author, *, data: str, centre_crop: bool) -> Evaluation:
+    decoding = None if writer.decoding is None else asdict(writer.decoding)
+    settings: Mapping[str, object] = {**result.settings, "centre_crop": centre_crop}
+    return replace(result, model=writer.name, data=data, decoding=decoding, settings=settings)
+
+
+def _given(value: Given | None, measure: str, needed: str) -> Given:
+    if value is None:
+        raise UserError(f"metrics: {measure}: needs {needed}")
+    return value
+
+
+def _name(model: str | ClipModel | ItmModel) -> str:
+    return model if isinstance(model, str) else model.model.name_or_path
+
+
+def _source(data: str, split: str | None) -> Source:
+    world = WORLD.removesuffix(":")
+    if data == world:
+        return source_of(f"{WORLD}{split or 'test'}")
+    if split is not None:
+        raise UserError(f"split: only `{world}` has splits; {data} is taken whole")
+    return source_of(data)
+
+
+def _read(source: Source, rejects: list[str]) -> Iterator[Sample]:
+    """The usable samples in order; the others are noted."""
+
+    def read(index: int) -> Sample | Reject:
+        try:
+            return source.read(index)
+        except Reject as reject:
+            return reject
+
+    ids = source.ids()
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(ids), 4 * READERS):
+            places = range(start, min(start + 4 * READERS, len(ids)))
+            for place, sample in zip(places, pool.map(read, places), strict=True):
+                if isinstance(sample, Sample):
+                    yield sample
+                else:
+                    rejects.append(f"{ids[place]}: {sample.reason}")

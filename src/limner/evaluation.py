@@ -1,0 +1,162 @@
+"""The result of an evaluation: every caption with its measures, and the numbers of the whole set."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from limner.errors import UserError
+from limner.metrics.bootstrap import Interval, intervals
+from limner.metrics.measures import MEASURES, ratios, written, written_interval
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image with its caption and what was measured."""
+
+    id: str
+    """Id of the sample in its source."""
+    caption: str
+    """The caption."""
+    measures: Mapping[str, float]
+    """By name; NaN is unscored."""
+    facts: Sequence[Mapping[str, object]] = ()
+    """On the miniature world: claims as {"start", "end", "true", "kind"}, counted in `caption.split()`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All rows with the numbers of the set."""
+
+    rows: tuple[Row, ...]
+    """One an image."""
+    summary: Mapping[str, Interval]
+    """The measures of the set with their 95% intervals."""
+    model: str = ""
+    """Who wrote the captions."""
+    data: str = ""
+    """What was captioned."""
+    decoding: Mapping[str, object] | None = None
+    """How captions were written; None where they were read."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """How they were measured: the checkpoints of CLIP and ITM, the seed of the bootstrap."""
+    environment: Mapping[str, object] = field(default_factory=dict)
+    """What it ran on."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the rows."""
+        return tuple(row.id for row in self.rows)
+
+    def columns(self) -> dict[str, Floats]:
+        """(N,) values of every measure, in the order of the rows."""
+        names = self.rows[0].measures if self.rows else ()
+        return {name: np.array([row.measures[name] for row in self.rows], dtype=np.float64) for name in names}
+
+    def table(self) -> Table:
+        """For the terminal."""
+        table = Table(title=f"{self.model} on {self.data}: {len(self.rows)} captions")
+        for title in ("measure", "value", "95% interval", "images"):
+            table.add_column(title, justify="left" if title == "measure" else "right")
+        for name, interval in self.summary.items():
+            numbers = written(name, interval.value), written_interval(name, interval), str(interval.n)
+            table.add_row(MEASURES[name].title, *numbers)
+        return table
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all; NaN is written as null.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        value = {
+            "model": self.model,
+            "data": self.data,
+            "decoding": self.decoding,
+            "settings": self.settings,
+            "summary": {name: _plain(asdict(interval)) for name, interval in self.summary.items()},
+            "environment": self.environment,
+        }
+        rows = ",\n  ".join(json.dumps(_row(row)) for row in self.rows)
+        text = json.dumps(value, indent=1).removesuffix("\n}") + f',\n "rows": [\n  {rows}\n ]\n}}\n'
+        beside = path.with_name(path.name + ".writing")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(text, encoding="utf8")
+            os.replace(beside, path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing, or is no evaluation.
+        """
+        try:
+            value = json.loads(path.read_text(encoding="utf8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise UserError(f"{path}: is not JSON: {error}") from error
+        try:
+            rows = tuple(_read_row(row) for row in value["rows"])
+            summary = {name: _read_interval(made) for name, made in value["summary"].items()}
+            return cls(
+                rows,
+                summary,
+                value["model"],
+                value["data"],
+                value["decoding"],
+                value["settings"],
+                value["environment"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: is not a file of `limner evaluate`: {type(error).__name__} {error}"
+            ) from error
+
+
+def summed_up(columns: Mapping[str, Floats], *, seed: int = 0) -> dict[str, Interval]:
+    """The measures of a set with intervals, in the order of tables.
+
+    Args:
+        columns: (N,) values of every measure.
+        seed: of the bootstrap.
+    """
+    ordered = {name: columns[name] for name in MEASURES if name in columns}
+    return intervals(ratios(ordered), seed=seed)
+
+
+def _row(row: Row) -> dict[str, object]:
+    value: dict[str, object] = {"id": row.id, "caption": row.caption, "measures": _plain(row.measures)}
+    return value | ({"facts": list(row.facts)} if row.facts else {})
+
+
+def _read_row(row: Mapping[str, object]) -> Row:
+    return Row(row["id"], row["caption"], _numbers(row["measures"]), tuple(row.get("facts", ())))  # type: ignore[arg-type]
+
+
+def _read_interval(made: Mapping[str, float | None]) -> Interval:
+    numbers = _numbers(made)
+    return Interval(numbers["value"], numbers["low"], numbers["high"], int(numbers["n"]))
+
+
+def _plain(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+
+
+def _numbers(plain: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if number is None else number for name, number in plain.items()}

@@ -1,0 +1,160 @@
+"""What an evaluation computes, a meter for each group of measures.
+
+A meter is given captions with their samples batch by batch and keeps what it needs of them (an embedding, a
+number), never images, so that an evaluation of any size fits in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from limner.errors import UserError
+from limner.metrics.captions import caption_measures
+from limner.metrics.clip_recall import clip_recall
+from limner.metrics.facts import fact_measures, truth_of
+from limner.types import Sample
+from limner.world.scenes import Scene
+from limner.world.truth import Truth
+
+if TYPE_CHECKING:
+    from limner.captioners.base import Policy
+    from limner.vision_language import ClipModel, ItmModel
+
+Floats = npt.NDArray[np.float64]
+
+
+class Meter(Protocol):
+    """One group of measures of one set of captions."""
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Take in a batch."""
+        ...
+
+    def values(self) -> dict[str, Floats]:
+        """(N,) values by measure, for all that was taken in; NaN is unscored."""
+        ...
+
+
+class CaptionMeter:
+    """What the texts alone tell."""
+
+    def __init__(self):
+        """Start with nothing."""
+        self.captions: list[str] = []
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Take in a batch."""
+        self.captions += captions
+
+    def values(self) -> dict[str, Floats]:
+        """The group "captions"."""
+        return caption_measures(self.captions)
+
+
+class ClipRecallMeter:
+    """Whether captions find their images."""
+
+    def __init__(self, clip: ClipModel):
+        """With a CLIP that no reward has seen."""
+        self.clip = clip
+        self.captions: list[torch.Tensor] = []
+        self.images: list[torch.Tensor] = []
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Take in a batch."""
+        self.captions.append(self.clip.texts(captions).cpu())
+        self.images.append(self.clip.images([sample.image for sample in samples]).cpu())
+
+    def values(self) -> dict[str, Floats]:
+        """The group "clip_recall"."""
+        return clip_recall(torch.cat(self.captions), torch.cat(self.images))
+
+
+class ItmMeter:
+    """Whether image and caption match, to BLIP-2's image-text matching."""
+
+    def __init__(self, itm: ItmModel):
+        """With an ITM model."""
+        self.itm = itm
+        self.scores: list[torch.Tensor] = []
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Take in a batch."""
+        features = self.itm.encode([sample.image for sample in samples])
+        self.scores.append(self.itm.match(features, captions))
+
+    def values(self) -> dict[str, Floats]:
+        """The group "itm"."""
+        return {"itm": torch.cat(self.scores).double().cpu().numpy()}
+
+
+class LanguageModelMeter:
+    """How likely the text is to the captioner's language model, which sees no image."""
+
+    def __init__(self, captioner: Policy):
+        """With the captioner whose language model and tokenizer are used."""
+        self.captioner = captioner
+        model: Any = captioner.language_model
+        end = model.generation_config.eos_token_id
+        self.end = int(end[0] if isinstance(end, list) else end)
+        # The beginning of sequence and the end take two places.
+        self.longest = int(model.config.max_position_embeddings) - 2
+        self.scores: list[torch.Tensor] = []
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Take in a batch; texts longer than the model reads are cut."""
+        tokenizer: Any = self.captioner.tokenizer
+        texts = tokenizer(list(captions), add_special_tokens=False)["input_ids"]
+        rows = [torch.tensor([*ids[: self.longest], self.end]) for ids in texts]
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.end)
+        lengths = torch.tensor([len(row) for row in rows])
+        caption_mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+        device = self.captioner.device
+        logprobs = self.captioner.lm_logprobs(tokens.to(device), caption_mask.to(device)).double().cpu()
+        self.scores.append((logprobs * caption_mask).sum(1) / lengths)
+
+    def values(self) -> dict[str, Floats]:
+        """The group "language_model"."""
+        return {"lm_logprob": torch.cat(self.scores).numpy()}
+
+
+class FactMeter:
+    """How true and complete captions of the miniature world are."""
+
+    def __init__(self):
+        """Start with nothing."""
+        self.truths: list[Truth] = []
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Take in a batch.
+
+        Raises:
+            UserError: a sample shows no scene of the miniature world.
+        """
+        for caption, sample in zip(captions, samples, strict=True):
+            scene = sample.extra.get("scene")
+            if not isinstance(scene, Scene):
+                raise UserError(
+                    f"metrics: facts: nothing is known of what {sample.id} shows; "
+                    "facts are measured on the miniature world only"
+                )
+            self.truths.append(truth_of(caption, scene))
+
+    def values(self) -> dict[str, Floats]:
+        """The group "facts"."""
+        return fact_measures(self.truths)
+
+    def facts(self) -> list[list[dict[str, object]]]:
+        """The claims of each caption, as `limner.evaluation.Row` holds them."""
+        return [
+            [
+                {"start": fact.words[0], "end": fact.words[1], "true": fact.true, "kind": fact.kind}
+                for fact in truth.stated
+            ]
+            for truth in self.truths
+        ]
