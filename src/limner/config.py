@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt
 
 from limner import paths
 from limner.config_build import Builder, Component
-from limner.config_read import Given, nested, read
+from limner.config_read import Given, nested, put, read
 from limner.decoding import PUBLISHED, Decoding, Rollout
 from limner.errors import UserError
 
@@ -185,6 +185,20 @@ def load_resolved(path: Path) -> Recipe:
     tree = nested({key: row["value"] for key, row in rows.items()})
     given = Given(str(path), "", (), tree, {key: row["origin"] for key, row in rows.items()})
     return _build(given, complete=True)
+
+
+def decoding(overrides: Sequence[str], base: Decoding = PUBLISHED) -> Decoding:
+    """Decoding settings from `setting=value` on top of others.
+
+    Raises:
+        UserError: Everything that is wrong with them, one line each.
+    """
+    tree, origins, typed = put({}, {}, overrides)
+    builder = Builder(origins, typed, complete=True)
+    built = builder.build(Decoding, tree, base)
+    if builder.errors:
+        raise UserError("\n".join(["decoding settings:", *builder.errors]))
+    return built
 
 
 def _build(given: Given, *, complete: bool) -> Recipe:

@@ -49,9 +49,15 @@ class Builder:
         self._typed = typed
         self._complete = complete
 
-    def build(self, cls: type, tree: Mapping[str, Any]) -> Any:
-        """An instance of `cls`; without meaning where `errors` is not empty afterwards."""
-        return self._fields(cls, tree, "", None)
+    def build(self, cls: type, tree: Mapping[str, Any], base: Any = None) -> Any:
+        """An instance of `cls`; without meaning where `errors` is not empty afterwards.
+
+        Args:
+            cls: A dataclass.
+            tree: Its settings.
+            base: An instance that gives the settings which are absent, instead of the defaults.
+        """
+        return self._fields(cls, tree, "", base)
 
     def _fields(self, cls: type, tree: Mapping[str, Any], path: str, base: Any) -> Any:
         """The instance from its settings; what is absent comes from `base`, or else from the defaults."""

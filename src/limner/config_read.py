@@ -61,14 +61,7 @@ def read(path: Path, overrides: Sequence[str]) -> Given:
         raise UserError(f"{shown}: must be a mapping of sections: captioner, data, rewards, ...")
     tree = cast(Tree, OmegaConf.to_container(config))
     origins = {key: f"{shown}:{line}" for key, line in _lines(root, "")}
-    typed: dict[str, str] = {}
-    for key, value in sorted(map(_parse, overrides), key=lambda item: not item[0].endswith(".kind")):
-        parsed = _parse_value(value)
-        _put(tree, key, parsed)
-        origins = {k: o for k, o in origins.items() if not f"{k}.".startswith(f"{key}.")} | {
-            key: COMMAND_LINE
-        }
-        typed[key] = value
+    tree, origins, typed = put(tree, origins, overrides)
     try:
         tree = cast(Tree, OmegaConf.to_container(OmegaConf.create(tree), resolve=True))
     except OmegaConfBaseException as error:
@@ -76,6 +69,28 @@ def read(path: Path, overrides: Sequence[str]) -> Given:
     for where in ("data", "evaluate.data"):
         _tell_kind(tree, where, origins)
     return Given(shown, text, tuple(overrides), tree, origins, typed)
+
+
+def put(
+    tree: Tree, origins: Mapping[str, str], overrides: Sequence[str]
+) -> tuple[Tree, dict[str, str], dict[str, str]]:
+    """Put overrides on a tree, in place.
+
+    Returns:
+        The tree, the origins with the overrides' own, and the values of the overrides as they were typed.
+
+    Raises:
+        UserError: An override is not `section.setting=value`, or its section is a plain value.
+    """
+    origins, typed = dict(origins), dict[str, str]()
+    # A kind comes first: it drops the settings of the kind before.
+    for key, value in sorted(map(_parse, overrides), key=lambda item: not item[0].endswith(".kind")):
+        _put(tree, key, _parse_value(value))
+        origins = {k: o for k, o in origins.items() if not f"{k}.".startswith(f"{key}.")} | {
+            key: COMMAND_LINE
+        }
+        typed[key] = value
+    return tree, origins, typed
 
 
 def origin(origins: Mapping[str, str], path: str) -> str:

@@ -57,7 +57,16 @@ def recipe(name: str) -> Path:
             f"{name}: no such file, and {did_you_mean(stem, shipped)}; "
             f"shipped recipes: {', '.join(sorted(shipped))}"
         )
-    return shipped[stem]
+    return recipes() / f"{stem}.yaml"
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Every shipped recipe by name, with the first line of its header comment."""
+    found: dict[str, str] = {}
+    for file in sorted(recipes().rglob("*.yaml")):
+        with file.open(encoding="utf8") as lines:
+            found[file.relative_to(recipes()).with_suffix("").as_posix()] = lines.readline().strip("# \n")
+    return found
 
 
 def source(path: str) -> dict[str, str]:

@@ -273,3 +273,12 @@ def test_an_incomplete_recipe_can_be_shown(here):
     assert recipe.rewards["second"].weight == 2
     with pytest.raises(UserError, match=r"update\.lr: true"):
         config.load("mine.yaml", ["update.lr=true"], complete=False)
+
+
+def test_decoding_settings_go_on_top_of_the_published_ones():
+    made = config.decoding(["num_beams=1", "max_new_tokens=20"])
+    assert (made.num_beams, made.max_new_tokens, made.min_new_tokens, made.do_sample) == (1, 20, 4, False)
+    with pytest.raises(UserError, match=r"(?s)num_beam: 3: there is no 'num_beam'.*top_k: -1: must be"):
+        config.decoding(["num_beam=3", "top_k=-1"])
+    with pytest.raises(UserError, match="set do_sample to false"):
+        config.decoding(["do_sample=true"])
