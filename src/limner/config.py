@@ -41,8 +41,6 @@ class Update:
     """Steps of the run."""
     micro_batch: Positive = 64
     """Captions that go through the model with gradient at a time: memory, not results."""
-    epochs: Positive = 1
-    """Times that a roll-out is learned from."""
     optimiser: Literal["adam", "adamw"] = "adam"
     """Optimiser of the policy."""
     warmup_steps: Count = 0
@@ -64,7 +62,7 @@ class Evaluate:
     """What is measured during a run, before it and after it."""
 
     every: Count = 50
-    """Steps between evaluations; 0 evaluates only before and after."""
+    """Steps between evaluations; 0 evaluates after the last step only."""
     data: Annotated[Source, Component("data")] | None = None
     """Samples to caption and measure; null measures nothing."""
     samples: Positive = 200
@@ -79,6 +77,10 @@ class Evaluate:
     """Measure by which the best checkpoint is kept, the higher the better; null keeps none."""
     decoding: Decoding = PUBLISHED
     """How captions are written for measuring."""
+    test: Annotated[Source, Component("data")] | None = None
+    """Samples looked at for nothing else: measured once before the run and once with its best checkpoint."""
+    test_decoding: Decoding = PUBLISHED
+    """How their captions are written."""
 
 
 @dataclass(frozen=True)

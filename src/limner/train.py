@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from limner import checkpoint, watch
+from limner import before_after, checkpoint, report, watch
 from limner.captioners.base import Policy
 from limner.checkpoint import Progress
 from limner.critic import Critic
@@ -41,12 +41,17 @@ def train(recipe: Recipe, *, resume: Path | None = None) -> Path:
         UserError: something in the recipe cannot be used, or the run stopped on steps that were not finite.
     """
     trainer = Trainer(recipe, resume or new_folder(recipe))
-    with Show(recipe, trainer.progress.step) as show:
-        try:
+    try:
+        if trainer.progress.step == 0:
+            before_after.measure(recipe, trainer.policy, trainer.folder, name="before")
+        with Show(recipe, trainer.progress.step) as show:
             while trainer.progress.step < recipe.update.steps:
                 show.step(trainer.step())
-        finally:
-            trainer.close()
+    finally:
+        trainer.close()
+    best = before_after.best(trainer.policy, trainer.optimisers["policy"], trainer.folder)
+    before_after.measure(recipe, best, trainer.folder, name="after")
+    report.write(trainer.folder)
     return trainer.folder
 
 
