@@ -8,6 +8,7 @@ or whole words.
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import partial
 from itertools import takewhile
 
 import torch
@@ -44,10 +45,11 @@ def split(tokenizer: PreTrainedTokenizerFast, tokens: torch.Tensor, caption_mask
         held = []
         for index in range(bisect_right(ends, start), len(spans)):
             begin, end = spans[index]
+            if begin == end:
+                continue
             if begin >= stop:
                 break
-            if begin < end:
-                held.append(positions[index])
+            held.append(positions[index])
         words.append(normal(text[start:stop]))
         holders.append(tuple(held))
     return Words(tuple(words), tuple(holders))
@@ -59,35 +61,35 @@ def token_spans(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> tuple[str
     A character made of several tokens, which hold its bytes, belongs to each of them.
 
     Returns:
-        The text, and (first character, one past the last) of every token; neither ever decreases.
+        The text, and (first character, one past the last) of every token; the ends never decrease.
     """
+    # Straight to the tokenizers library: transformers' decode() costs three times as much here.
+    decode = partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=True)
     text = ""
     spans: list[tuple[int, int]] = []
     context = start = 0
     while start < len(ids):
         stop = min(start + BLOCK, len(ids))
-        prefixes = _decoded(tokenizer, ids[context:], range(start - context, stop - context + 1))
+        prefixes = [decode(ids[context:end]) for end in range(start, stop + 1)]
         while prefixes[-1].endswith(UNFINISHED) and stop < min(start + BLOCK + LONGEST_CHARACTER, len(ids)):
             stop += 1
-            prefixes += _decoded(tokenizer, ids[context:], range(stop - context, stop - context + 1))
+            prefixes.append(decode(ids[context:stop]))
         known = _common(prefixes[0], prefixes[-1])
         shift = len(text) - known
         text += prefixes[-1][known:]
         begin = known
-        for prefix in prefixes[1:]:
+        for index, prefix in enumerate(prefixes[1:], start):
             settled = max(begin, _common(prefix, prefixes[-1]))
-            # Bytes of a character that later tokens complete: this token holds a part of it.
-            end = settled + (len(prefix) > settled and settled + shift < len(text))
-            spans.append((begin + shift, max(end + shift, spans[-1][1] if spans else 0)))
+            end = settled
+            # Bytes of a character that later tokens complete: this token holds a part of it, unless it is
+            # a special token between two bytes, which decodes to nothing at all.
+            if settled < min(len(prefix), len(prefixes[-1])) and decode(ids[index : index + 1]):
+                end += 1
+            last = spans[-1][1] if spans else 0
+            spans.append((begin + shift, end + shift) if begin < end else (last, last))
             begin = settled
         context, start = start, stop
     return text, spans
-
-
-def _decoded(tokenizer: PreTrainedTokenizerFast, ids: list[int], lengths: range) -> list[str]:
-    # Straight to the tokenizers library: transformers' decode() costs three times as much here.
-    decode = tokenizer.backend_tokenizer.decode
-    return [decode(ids[:length], skip_special_tokens=True) for length in lengths]
 
 
 def _common(one: str, other: str) -> int:

@@ -54,8 +54,11 @@ class Reward(base.Reward):
         fined, details = [], []
         for caption in rollouts.words:
             spans = self.find(caption.words)
-            fined.append(
-                {token for start, stop in spans for held in caption.tokens[start:stop] for token in held}
-            )
+            tokens: set[int] = set()
+            for start, stop in spans:
+                held = [token for word in caption.tokens[start:stop] for token in word]
+                if held:  # to the last from the first: white space inside a phrase is in it too
+                    tokens.update(range(min(held), max(held) + 1))
+            fined.append(tokens)
             details.append({"phrases": [" ".join(caption.words[start:stop]) for start, stop in spans]})
         return Part(base.penalty(rollouts, fined), tuple(details))
