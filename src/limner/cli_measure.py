@@ -1,0 +1,135 @@
+"""The commands that write and measure captions: caption, evaluate, compare, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Decoded = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[setting=value]...",
+        help="How captions are written, on top of the published beam search: num_beams=1 max_new_tokens=30",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    typer.Option(help="Number format of the captioner's frozen parts."),
+]
+
+
+def caption(
+    source: Annotated[
+        str, typer.Argument(help="A folder or file of images, a .jsonl that names them, world:test.")
+    ],
+    decoding: Decoded = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSONL file to write; a stopped job goes on.")],
+    model: Annotated[
+        str, typer.Option(help="A captioner: hub id, folder, or world:captioner.")
+    ] = "world:captioner",
+    prompt: Annotated[str | None, typer.Option(help="Text before every caption.")] = None,
+    sidecar: Annotated[bool, typer.Option("--sidecar", help="A .txt file beside each image, too.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Images captioned together.")] = 16,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """Write a caption for every image; images that cannot be used are named in rejects.jsonl.
+
+    Example: limner caption photos/ -o captions.jsonl --model Salesforce/blip2-opt-2.7b --dtype bfloat16
+    """
+    from limner import config
+
+    settings = config.decoding(decoding or ())
+    from limner.caption import caption as write
+    from limner.data.named import source as source_of
+
+    done = write(
+        source_of(source), out, model=model, decoding=settings, batch=batch, prompt=prompt, sidecar=sidecar,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+    typer.echo(f"{out}: {done}")
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A captioner, a run's folder, a .jsonl of captions, or `references`: those of the data.",
+        ),
+    ],
+    decoding: Decoded = None,
+    *,
+    data: Annotated[str, typer.Option(help="A folder of images, a .jsonl that names them, world:test.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file to write.")] = Path("evaluation.json"),
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="Measures or groups of them (docs/metrics.md); may be repeated.")
+    ] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP for clip_recall; one that was no reward.")] = None,
+    itm: Annotated[str | None, typer.Option(help="Image-text matching model for itm.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples in one pass.")] = 64,
+    centre_crop: Annotated[
+        bool, typer.Option(help="Cut images to the square in their middle, as VLRM does.")
+    ] = True,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Measure captions, every number with its 95% interval.
+
+    Example: limner evaluate runs/demo --data world:test --metrics captions --metrics facts -o after.json
+    """
+    from limner import config
+
+    settings = config.decoding(decoding) if decoding else None
+    from limner.evaluate import evaluate_command
+
+    evaluate_command(
+        model,
+        data=data,
+        out=out,
+        metrics=tuple(metrics or ("captions",)),
+        clip=clip,
+        itm=itm,
+        samples=samples,
+        decoding=settings,
+        batch=batch,
+        device=device,
+        dtype=dtype,
+        centre_crop=centre_crop,
+        seed=seed,
+    )
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="A file of `limner evaluate`.")],
+    b: Annotated[Path, typer.Argument(help="Another; differences are B - A.")],
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Compare the images that both have, where they differ.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Compare two evaluations image by image, with paired intervals and a verdict in words."""
+    from rich.console import Console
+
+    from limner.compare import compare as paired
+
+    compared = paired(a, b, allow_missing=allow_missing, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(compared.plain()))
+    else:
+        Console().print(compared.table())
+
+
+def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+    """Write a run's report: one HTML file that needs no network."""
+    from limner.report import write
+
+    typer.echo(write(run))
