@@ -138,7 +138,6 @@ def evaluate_command(
     data: str,
     out: Path,
     metrics: Sequence[str] = ("captions",),
-    split: str | None = None,
     clip: str | None = None,
     itm: str | None = None,
     samples: int | None = None,
@@ -155,10 +154,9 @@ def evaluate_command(
         model: a captioner checkpoint, a run directory (its best checkpoint) or one of its checkpoints, a
             .jsonl file of captions (rows with "id" and "caption"), or the word "references": the first
             caption that the data comes with.
-        data: `world`, `world:SPLIT`, a folder of images, or a .jsonl file that names images.
+        data: `world:SPLIT` (`world` is `world:test`), a folder of images, or a .jsonl file that names images.
         out: the JSON file to write.
         metrics: groups of measures, or single ones.
-        split: of the miniature world; "test" where neither this nor `data` names one.
         clip: checkpoint for "clip_recall".
         itm: checkpoint for "itm".
         samples: only the first so many usable samples.
@@ -174,7 +172,7 @@ def evaluate_command(
         UserError: something given cannot be used.
     """
     console = Console(stderr=True)
-    found = _source(data, split)
+    found = source_of(f"{WORLD}test" if data == WORLD.removesuffix(":") else data)
     writer = author(model, source=found, samples=samples, decoding=decoding, device=device, dtype=dtype)
     gauge = Gauge(metrics, clip=clip, itm=itm, captioner=writer.captioner, device=device)
     rejects: list[str] = []
@@ -188,11 +186,13 @@ def evaluate_command(
             gauge.add(writer.write(group), group)
             bar.advance(task, len(group))
     if rejects:
-        console.print(f"{len(rejects)} images cannot be used and are left out, the first: {rejects[0]}")
+        console.print(
+            f"{len(rejects)} images cannot be used and are left out, the first: {rejects[0]}", markup=False
+        )
     result = _named(gauge.result(seed=seed), writer, data=str(found), centre_crop=centre_crop)
     result.save(out)
     Console().print(result.table())
-    console.print(f"written to {out}")
+    console.print(f"written to {out}", markup=False)
     return result
 
 
@@ -220,15 +220,6 @@ def _given(value: Given | None, measure: str, needed: str) -> Given:
 
 def _name(model: str | ClipModel | ItmModel) -> str:
     return model if isinstance(model, str) else model.model.name_or_path
-
-
-def _source(data: str, split: str | None) -> Source:
-    world = WORLD.removesuffix(":")
-    if data == world:
-        return source_of(f"{WORLD}{split or 'test'}")
-    if split is not None:
-        raise UserError(f"split: only `{world}` has splits; {data} is taken whole")
-    return source_of(data)
 
 
 def _read(source: Source, rejects: list[str]) -> Iterator[Sample]:

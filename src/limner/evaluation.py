@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
+from rich.text import Text
 
 from limner.errors import UserError
 from limner.metrics.bootstrap import Interval, intervals
@@ -31,7 +32,7 @@ class Row:
     """The caption."""
     measures: Mapping[str, float]
     """By name; NaN is unscored."""
-    facts: Sequence[Mapping[str, object]] = ()
+    facts: tuple[Mapping[str, object], ...] = ()
     """On the miniature world: claims as {"start", "end", "true", "kind"}, counted in `caption.split()`."""
 
 
@@ -66,12 +67,13 @@ class Evaluation:
 
     def table(self) -> Table:
         """For the terminal."""
-        table = Table(title=f"{self.model} on {self.data}: {len(self.rows)} captions")
+        title = Text(f"{self.model} on {self.data}: {len(self.rows)} captions")
+        table = Table(title=title, title_justify="left")
         for title in ("measure", "value", "95% interval", "images"):
             table.add_column(title, justify="left" if title == "measure" else "right")
         for name, interval in self.summary.items():
             numbers = written(name, interval.value), written_interval(name, interval), str(interval.n)
-            table.add_row(MEASURES[name].title, *numbers)
+            table.add_row(MEASURES[name].title, *map(Text, numbers))
         return table
 
     def save(self, path: Path) -> None:
@@ -140,6 +142,11 @@ def summed_up(columns: Mapping[str, Floats], *, seed: int = 0) -> dict[str, Inte
     return intervals(ratios(ordered), seed=seed)
 
 
+def number(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return value if math.isfinite(value) else None
+
+
 def _row(row: Row) -> dict[str, object]:
     value: dict[str, object] = {"id": row.id, "caption": row.caption, "measures": _plain(row.measures)}
     return value | ({"facts": list(row.facts)} if row.facts else {})
@@ -155,8 +162,8 @@ def _read_interval(made: Mapping[str, float | None]) -> Interval:
 
 
 def _plain(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+    return {name: number(value) for name, value in numbers.items()}
 
 
 def _numbers(plain: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if number is None else number for name, number in plain.items()}
+    return {name: math.nan if value is None else value for name, value in plain.items()}

@@ -19,7 +19,7 @@ from limner.metrics.clip_recall import clip_recall
 from limner.metrics.facts import fact_measures, truth_of
 from limner.types import Sample
 from limner.world.scenes import Scene
-from limner.world.truth import Truth
+from limner.world.truth import Fact, Truth
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
@@ -149,12 +149,10 @@ class FactMeter:
         """The group "facts"."""
         return fact_measures(self.truths)
 
-    def facts(self) -> list[list[dict[str, object]]]:
+    def facts(self) -> list[tuple[dict[str, object], ...]]:
         """The claims of each caption, as `limner.evaluation.Row` holds them."""
-        return [
-            [
-                {"start": fact.words[0], "end": fact.words[1], "true": fact.true, "kind": fact.kind}
-                for fact in truth.stated
-            ]
-            for truth in self.truths
-        ]
+        return [tuple(_claim(fact) for fact in truth.stated) for truth in self.truths]
+
+
+def _claim(fact: Fact) -> dict[str, object]:
+    return {"start": fact.words[0], "end": fact.words[1], "true": fact.true, "kind": fact.kind}

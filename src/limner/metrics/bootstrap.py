@@ -43,7 +43,7 @@ class Interval:
     high: float
     """97.5% percentile over resamples."""
     n: int
-    """Images scored."""
+    """Images scored; 0 where they leave nothing to divide by."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,6 @@ def _summaries(values: Floats, drawn: list[Floats], scored: list[int]) -> list[I
     summaries: list[Interval] = []
     for value, column, n in zip(values.tolist(), stacked.T, scored, strict=True):
         kept = column[~np.isnan(column)]
-        low, high = np.quantile(kept, [tail, 1 - tail]).tolist() if n and len(kept) else (np.nan, np.nan)
-        summaries.append(Interval(value if n else np.nan, low, high, n))
+        low, high = np.quantile(kept, [tail, 1 - tail]).tolist() if len(kept) else (np.nan, np.nan)
+        summaries.append(Interval(value, low, high, n if value == value else 0))
     return summaries

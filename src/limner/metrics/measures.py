@@ -15,6 +15,9 @@ from limner.metrics.bootstrap import Interval, Ratio
 
 Floats = npt.NDArray[np.float64]
 
+SAME = 1e-9
+"""Differences below this are rounding."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -103,18 +106,32 @@ def _ratio(name: str, rows: Mapping[str, Floats]) -> Ratio:
 
 def written(name: str, value: float) -> str:
     """A value of a measure as tables show it; a dash where there is none."""
-    return f"{_scaled(name, value)}{'%' if MEASURES[name].percent else ''}" if value == value else "-"
+    return f"{_number(name, value)}{'%' if MEASURES[name].percent else ''}" if value == value else "-"
 
 
 def written_interval(name: str, interval: Interval) -> str:
     """The 95% interval of a measure as tables show it, in the unit of `written`."""
-    if interval.n == 0:
-        return "-"
-    return f"[{_scaled(name, interval.low)}, {_scaled(name, interval.high)}]"
+    return f"[{_number(name, interval.low)}, {_number(name, interval.high)}]" if interval.n else "-"
 
 
-def _scaled(name: str, value: float) -> str:
+def written_change(name: str, change: Interval) -> str:
+    """A difference between two systems in words, clear where its 95% interval leaves out 0."""
+    if change.n == 0:
+        return "no image is scored in both"
+    if change.low > SAME:
+        verdict = "clearly higher"
+    elif change.high < -SAME:
+        verdict = "clearly lower"
+    elif max(abs(change.value), abs(change.low), abs(change.high)) <= SAME:
+        return "no difference"
+    else:
+        verdict = "no clear difference"
+    unit = " points" if MEASURES[name].percent else ""
+    return f"{verdict}: {_number(name, change.value, sign='+')}{unit} {written_interval(name, change)}"
+
+
+def _number(name: str, value: float, *, sign: str = "-") -> str:
+    """In the unit of tables; `z` writes no minus before a zero."""
     measure = MEASURES[name]
-    if measure.percent:
-        return f"{100 * value:.1f}"
-    return f"{value:.0f}" if measure.sums == "total" else f"{value:.3f}"
+    digits = 1 if measure.percent else 0 if measure.sums == "total" else 3
+    return f"{100 * value if measure.percent else value:{sign}z.{digits}f}"

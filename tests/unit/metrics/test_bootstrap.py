@@ -76,6 +76,7 @@ def test_unscored_images_count_for_nothing():
     assert nothing.n == 0
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
     assert interval(Ratio.mean(np.zeros(0))).n == 0
+    assert interval(Ratio.pooled(np.full(3, np.nan), np.zeros(3))).n == 0
 
 
 def test_values_that_cannot_be_summed_are_refused():
