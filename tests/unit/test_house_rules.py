@@ -1,0 +1,97 @@
+"""The rules of CONTRIBUTING.md that a test can hold."""
+
+import ast
+import dataclasses
+import importlib
+import pkgutil
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import limner
+
+ROOT = Path(__file__).parents[2]
+PYTHON = sorted(
+    path for folder in ("src", "tests", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")
+)
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FIELDS = 350, 60, 15
+
+
+def tracked() -> list[Path]:
+    """Files that git knows; of an unpacked archive all files of the project's folders."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0:
+        return [path for name in listed.stdout.splitlines() if (path := ROOT / name).is_file()]
+    return [
+        path
+        for name in ("src", "tests", "docs", "recipes")
+        for path in (ROOT / name).rglob("*")
+        if path.is_file()
+    ]
+
+
+def test_no_file_is_long():
+    long = {path: n for path in PYTHON if (n := len(path.read_text().splitlines())) > MAX_FILE_LINES}
+    assert PYTHON
+    assert not long
+
+
+def test_no_function_is_long():
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in PYTHON
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES
+    ]
+    assert not long
+
+
+def test_no_dataclass_has_many_fields():
+    many: list[str] = []
+    found = 0
+    for module in pkgutil.walk_packages(limner.__path__, "limner."):
+        if module.name.endswith("__main__"):
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            if (
+                isinstance(value, type)
+                and dataclasses.is_dataclass(value)
+                and value.__module__ == module.name
+            ):
+                found += 1
+                many += (
+                    [f"{module.name}.{value.__name__}"] if len(dataclasses.fields(value)) > MAX_FIELDS else []
+                )
+    assert found > 20
+    assert not many
+
+
+def test_every_folder_of_code_is_a_package():
+    folders = {path.parent for path in (ROOT / "src" / "limner").rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
+
+
+def test_no_tracked_file_names_a_developer_s_machine_or_leaves_work_open():
+    patterns = [
+        r"/home/\w+/",
+        r"/Users/\w+/",
+        r"/root/",
+        r"\bTODO\b",
+        r"\bFIXME\b",
+        r"\bXXX\b",
+        re.escape(f"{ROOT}/"),
+    ]
+    if ROOT.parent not in (Path("/"), Path(tempfile.gettempdir())):
+        patterns.append(rf"(?<![\w.]){re.escape(f'{ROOT.parent}/')}")
+    wanted = re.compile("|".join(patterns))
+    named = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+        for path in tracked()
+        if path.suffix in {".py", ".md", ".yaml", ".toml", ".txt", ".json", ".html", ".js", ".css", ""}
+        and path.name != Path(__file__).name
+        for number, line in enumerate(path.read_text(encoding="utf8", errors="replace").splitlines(), 1)
+        if wanted.search(line)
+    ]
+    assert not named
