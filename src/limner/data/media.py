@@ -41,6 +41,8 @@ MAX_BYTES = 1_000_000_000
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib")
 """How the names of image files end, in lower case."""
 
+_DRAFT_GAP = 1.5
+"""How many times larger than needed a JPEG file is decoded at least, so that reducing it stays clean."""
 _KINDS = (JpegImageFile, PngImageFile, WebPImageFile, GifImageFile, TiffImageFile, BmpImageFile)
 _PARSERS = [Image.OPEN[str(kind.format)] for kind in _KINDS]
 """(parser, test of the first 16 bytes) of each format."""
@@ -66,8 +68,7 @@ def open_image(
         max_pixels: more pixels than this are rejected from the header, before anything is decoded.
         max_bytes: more bytes than this are rejected unread.
         max_side: reduce the image until its longer side has at most this many pixels. JPEG files are
-            then decoded at 1/2, 1/4 or 1/8 where that is still at least twice as large, which is
-            several times faster on photographs.
+            then decoded at 1/2, 1/4 or 1/8 where that is still 1.5 times as large, which is faster.
 
     Returns:
         A decoded image of mode RGB that holds no file open.
@@ -106,15 +107,16 @@ def _decode(file: BinaryIO, size: int, max_pixels: int, max_bytes: int, max_side
         raise Reject(f"file of {size:,} bytes, more than the limit of {max_bytes:,}")
     _raise_guard(max_pixels)
     try:
-        image = _parse_header(file)
+        image = _parse_header(file, size)
         width, height = image.size
         if width * height > max_pixels:
             raise Reject(f"{width} x {height} pixels, more than the limit of {max_pixels:,}")
         if width * height == 0:
             raise Reject("no pixels")
         if max_side is not None:
+            enough = _DRAFT_GAP * max_side / max(image.size)
             # Decodes at a fraction of the size; does nothing to formats other than JPEG.
-            image.draft(None, (2 * max_side, 2 * max_side))
+            image.draft(None, (max(1, int(width * enough)), max(1, int(height * enough))))
         image.load()
         orientation = _orientation(image)
         colour = _to_rgb(image)
@@ -133,10 +135,12 @@ def _raise_guard(max_pixels: int) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
 
-def _parse_header(file: BinaryIO) -> ImageFile.ImageFile:
+def _parse_header(file: BinaryIO, size: int) -> ImageFile.ImageFile:
     """Choose the parser by the first bytes, as Image.open does, but among few formats and unguarded."""
     prefix = file.read(16)
     file.seek(0)
+    if prefix.startswith(b"RIFF") and 8 + int.from_bytes(prefix[4:8], "little") > size:
+        raise Reject("truncated image file")  # Pillow says only that it found no decoder
     for parser, accepts in _PARSERS:
         if accepts is not None and accepts(prefix) is True:
             return parser(file, "")
@@ -144,9 +148,11 @@ def _parse_header(file: BinaryIO) -> ImageFile.ImageFile:
 
 
 def _plain(error: BaseException) -> str:
-    message = str(error).splitlines()[0] if str(error) else type(error).__name__
+    message = str(error).partition("\n")[0]
     if "truncated" in message.lower():
         return "truncated image file"
+    if not message or not isinstance(error, OSError | ValueError | SyntaxError):
+        message = "broken structure"  # the parser tripped over it and has no words for people
     return f"cannot be decoded: {message}"
 
 
