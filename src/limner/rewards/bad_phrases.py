@@ -31,7 +31,7 @@ class Reward(base.Reward):
         base.Example("a red car", 0.0),
         base.Example("An image of a red car", -3.0),
         base.Example("a red car in 1998", -1.0),
-        base.Example("a close up of a camera, on the left", -8.0),
+        base.Example("a close up of a camera, on the left", -9.0),
     )
 
     @cached_property
