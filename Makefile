@@ -5,7 +5,7 @@ STAMP := .venv/installed
 # The test processes share the cores; more threads than cores make everything slower.
 TEST_PROCESSES ?= 2
 
-.PHONY: install demo test lint bench format clean
+.PHONY: install demo test lint bench format docs clean
 
 install: $(STAMP)
 
@@ -33,6 +33,9 @@ bench: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: $(STAMP)
+	$(BIN)/python tests/configuration_docs.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist

@@ -66,7 +66,7 @@ def read(path: Path, overrides: Sequence[str]) -> Given:
         tree = cast(Tree, OmegaConf.to_container(OmegaConf.create(tree), resolve=True))
     except OmegaConfBaseException as error:
         raise UserError(f"{shown}: {error}") from error
-    for where in ("data", "evaluate.data"):
+    for where in ("data", "evaluate.data", "evaluate.test"):
         _tell_kind(tree, where, origins)
     return Given(shown, text, tuple(overrides), tree, origins, typed)
 

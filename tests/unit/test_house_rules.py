@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import configuration_docs
 import limner
 
 ROOT = Path(__file__).parents[2]
@@ -95,3 +96,8 @@ def test_no_tracked_file_names_a_developer_s_machine_or_leaves_work_open():
         if wanted.search(line)
     ]
     assert not named
+
+
+def test_every_setting_is_documented_as_it_is():
+    page = configuration_docs.PAGE.read_text(encoding="utf8")
+    assert page == configuration_docs.page(), "run: python tests/configuration_docs.py"
