@@ -70,7 +70,7 @@ def good(folder: Path) -> list[str]:
     (folder / "below" / "deeper").mkdir(parents=True)
     photograph("coffee.png").save(folder / "below" / "deeper" / "coffee with spaces é.jpg")
     # Beside images on purpose, or hidden: passed over without a word.
-    (folder / "photo.txt").write_text("a woman in a space suit")
+    (folder / "grey.txt").write_text("a woman in a space suit")
     (folder / "captions.jsonl").write_text("{}\n")
     (folder / ".DS_Store").write_bytes(b"\0")
     (folder / "._photo.jpg").write_bytes(b"\0\5\26\7")
