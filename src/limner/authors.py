@@ -54,7 +54,8 @@ def author(
             .jsonl file of captions, or "references".
         source: what will be captioned.
         samples: how many of the source's samples; all if None.
-        decoding: how captions are written; that of the run's recipe or, for checkpoints, VLRM's if None.
+        decoding: how captions are written; if None as the run's recipe says in `evaluate.test_decoding`, and
+            for checkpoints as VLRM was evaluated.
         device: where a captioner runs.
         dtype: of the frozen parts of a checkpoint; a run's recipe tells its own.
 
@@ -79,7 +80,7 @@ def author(
 def _run_author(run: Path, folder: Path, decoding: Decoding | None, *, device: str) -> Author:
     step = folder.name.removeprefix("step-")
     policy = load_run(run, step.lstrip("0") or "0", device=device)
-    decoding = decoding or load_resolved(run / "resolved.json").evaluate.decoding
+    decoding = decoding or load_resolved(run / "resolved.json").evaluate.test_decoding
     return _captioner_author(f"{run.name} at step {int(step)}", policy, decoding)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -71,7 +72,7 @@ class Comparison:
             table.add_row(MEASURES[row.measure].title, *values, Text(row.verdict))
         return table
 
-    def plain(self) -> dict[str, object]:
+    def plain(self) -> dict[str, Any]:
         """For JSON; NaN is null."""
         differences = [
             {

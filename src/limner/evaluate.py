@@ -160,7 +160,8 @@ def evaluate_command(
         clip: checkpoint for "clip_recall".
         itm: checkpoint for "itm".
         samples: only the first so many usable samples.
-        decoding: how captions are written; that of the run's recipe or, for checkpoints, VLRM's by default.
+        decoding: how captions are written; if None as the run's recipe says in `evaluate.test_decoding`, and
+            for checkpoints as VLRM was evaluated.
         batch: samples in one pass.
         device: where models run.
         dtype: of the captioner's frozen parts.

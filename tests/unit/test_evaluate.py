@@ -11,14 +11,17 @@ from PIL import Image
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
 import tiny
+from limner import config
 from limner.captioners import load
 from limner.data import world
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.evaluate import cropped, evaluate, evaluate_command
 from limner.evaluation import Evaluation
+from limner.export import load_run
 from limner.metrics.bootstrap import Interval
 from limner.metrics.measures import GROUPS
+from limner.train import train
 from limner.types import Sample
 from limner.vision_language import load_clip
 from limner.world import models
@@ -194,6 +197,38 @@ def test_command_on_a_captioner(folder, tmp_path, capsys):
     source = world.Source(split="validation", count=10)
     assert [row.caption for row in found.rows] == captioner.caption(list(source), SHORT)
     assert "CLIP recall R@10" in capsys.readouterr().out
+
+
+RECIPE = """
+captioner: {{kind: blip2, path: "{path}"}}
+data: {{kind: world, split: train}}
+rollout: {{max_new_tokens: 8}}
+rewards: {{no_eos: {{}}}}
+advantage: {{kind: token_returns, value: null}}
+objective: {{kind: policy_gradient}}
+update: {{captions: 4, lr: 1.0e-2, steps: 2}}
+evaluate: {{every: 0, test_decoding: {{do_sample: false, max_new_tokens: 7}}}}
+run: {{output: "{out}", name: run, checkpoint_every: 1, device: cpu}}
+"""
+
+
+def test_command_on_a_run_and_on_one_of_its_checkpoints(folder, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(path=folder / "captioner", out=tmp_path))
+    run = train(config.load(recipe))
+    given = {"data": "world:test", "out": tmp_path / "out.json", "samples": 6, "device": "cpu"}
+    found = evaluate_command(str(run), **given)
+    assert found.model == "run at step 2"
+    mine = evaluate_command(str(run), decoding=SHORT, **given)
+    assert mine.decoding["max_new_tokens"] == 8
+    assert found.decoding["max_new_tokens"] == 7
+    samples = list(world.Source(split="test", count=6))
+    for step in (1, 2):
+        found = evaluate_command(str(run / "checkpoints" / f"step-{step:06d}"), **given)
+        assert found.model == f"run at step {step}"
+        trained = load_run(run, str(step), device="cpu")
+        decoding = Decoding(**found.decoding)
+        assert [row.caption for row in found.rows] == trained.caption(samples, decoding)
 
 
 def test_command_on_references(tmp_path):

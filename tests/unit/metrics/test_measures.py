@@ -1,5 +1,7 @@
 """Names of measures and groups, and how values are written."""
 
+from pathlib import Path
+
 import pytest
 
 from limner.errors import UserError
@@ -18,6 +20,13 @@ def test_groups_and_measures_may_be_mixed():
         "clip_recall": ("clip_recall_r1",),
         "captions": GROUPS["captions"],
     }
+
+
+def test_every_measure_and_group_is_documented():
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text("utf8")
+    table = page[page.index("## Measures") : page.index("### CLIP recall")]
+    table = table.replace("`_r5`", "`clip_recall_r5`").replace("`_r10`", "`clip_recall_r10`")
+    assert [name for name in [*MEASURES, *GROUPS] if f"`{name}`" not in table] == []
 
 
 def test_a_pooled_measure_brings_its_weight():
