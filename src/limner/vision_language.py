@@ -19,6 +19,7 @@ from transformers import (
     AutoTokenizer,
     Blip2ForImageTextRetrieval,
     CLIPModel,
+    PretrainedConfig,
     PreTrainedTokenizerBase,
 )
 from transformers.image_processing_utils import BaseImageProcessor
@@ -68,7 +69,7 @@ class ItmModel:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """(B, P, D) features of B RGB images, P counting the class token, on the model's device."""
+        """(B, P, D) features of B RGB images, P counting the class token, on the model's device; one pass."""
         pixels = _pixels(self.image_processor, images).to(self.device, self.model.vision_model.dtype)
         return self.model.vision_model(pixel_values=pixels).last_hidden_state
 
@@ -198,9 +199,9 @@ def same_encoder(one: tuple[nn.Module, Any], other: tuple[nn.Module, Any]) -> bo
 
 
 def _settings(config: Any) -> dict[str, object]:
-    """What of a tower's settings decides its features."""
-    other = ("_name_or_path", "architectures", "dtype", "initializer_range", "transformers_version")
-    return {name: value for name, value in config.to_dict().items() if name not in other}
+    """What of a tower's settings decides its features: what its class knows, for old files hold more."""
+    known = type(config)().to_dict().keys() - PretrainedConfig().to_dict().keys() - {"initializer_range"}
+    return {name: value for name, value in config.to_dict().items() if name in known}
 
 
 def _load(kind: Any, path: str, *, dtype: torch.dtype | str) -> tuple[Any, Any, Any]:

@@ -35,12 +35,12 @@ class Reward(base.Reward):
     batch = True
 
     def load(self, captioner: Policy) -> Callable[[Rollouts], Part]:
-        """Load the CLIP.
+        """Load the CLIP, in the number format of the captioner's frozen weights.
 
         Raises:
             UserError: the checkpoint can't be loaded.
         """
-        return Contrast(load_clip(self.path, captioner.device))
+        return Contrast(load_clip(self.path, captioner.device, dtype=base.frozen_dtype(captioner)))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ section 3.4 says logit, and limner follows it.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+import torch
 from annotated_types import Ge
 
 from limner.rewards import base
@@ -31,7 +32,7 @@ class Reward(base.Reward):
     """Captions in one pass."""
 
     def load(self, captioner: Policy) -> Callable[[Rollouts], Part]:
-        """Load the model, in the number format of the captioner's vision tower.
+        """Load the model, in the number format of the captioner's frozen weights.
 
         Where both towers are equal, weight by weight, memory holds one and the captioner's features are used.
 
@@ -39,10 +40,10 @@ class Reward(base.Reward):
             UserError: the checkpoint can't be loaded.
         """
         vision = captioner.vision
-        if vision is None:
-            return Matching(load_itm(self.path, captioner.device), None, self.micro_batch)
-        model = load_itm(self.path, captioner.device, dtype=next(vision.parameters()).dtype)
-        if not same_encoder((model.vision, model.image_processor), (vision, captioner.processor)):
+        model = load_itm(self.path, captioner.device, dtype=base.frozen_dtype(captioner))
+        if vision is None or not same_encoder(
+            (model.vision, model.image_processor), (vision, captioner.processor)
+        ):
             return Matching(model, None, self.micro_batch)
         model.vision = vision
         return Matching(model, captioner, self.micro_batch)
@@ -63,7 +64,16 @@ class Matching:
         """(N,) match logits; an image is encoded once for all its captions, empty captions are scored too."""
         if self.shared is not None:
             features = self.shared.features(rollouts.inputs)
+            scores = self.model.match(features, rollouts.texts, micro_batch=self.micro_batch)
         else:
-            features = self.model.encode([sample.image for sample in rollouts.samples])
-        scores = self.model.match(features, rollouts.texts, micro_batch=self.micro_batch)
+            scores = torch.cat(list(self._own(rollouts)))
         return Part(base.unscored(scores))
+
+    def _own(self, rollouts: Rollouts) -> Iterator[torch.Tensor]:
+        """Scores by features of the model's own tower, a few images at a time: memory holds no more."""
+        captions = rollouts.captions
+        step = max(1, self.micro_batch // captions)
+        for start in range(0, len(rollouts.samples), step):
+            images = [sample.image for sample in rollouts.samples[start : start + step]]
+            texts = rollouts.texts[start * captions : (start + step) * captions]
+            yield self.model.match(self.model.encode(images), texts, micro_batch=self.micro_batch)

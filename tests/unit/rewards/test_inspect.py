@@ -1,4 +1,4 @@
-"""`limner inspect` with tokenizers that are on the machine, weights, and wrong input. Table 1 is in tests/golden."""
+"""`limner inspect` with tokenizers on the machine, weights, and wrong input; table 1 is in tests/golden."""
 
 from __future__ import annotations
 
