@@ -172,24 +172,21 @@ def evaluate_command(
     Raises:
         UserError: something given cannot be used.
     """
-    console = Console(stderr=True)
     found = source_of(f"{WORLD}test" if data == WORLD.removesuffix(":") else data)
     writer = author(model, source=found, samples=samples, decoding=decoding, device=device, dtype=dtype)
     gauge = Gauge(metrics, clip=clip, itm=itm, captioner=writer.captioner, device=device)
-    rejects: list[str] = []
     total = min(samples or len(found), len(found))
+    rejects: list[str] = []
+    console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("captions", total=total)
-        readable = islice(_read(found, rejects), samples)
-        while group := list(islice(readable, batch)):
-            if centre_crop:
-                group = [cropped(sample) for sample in group]
-            gauge.add(writer.write(group), group)
-            bar.advance(task, len(group))
+        for group in _groups(islice(_read(found, rejects), samples), batch):
+            seen = [cropped(sample) for sample in group] if centre_crop else group
+            gauge.add(writer.write(seen), seen)
+            bar.advance(task, len(seen))
     if rejects:
-        console.print(
-            f"{len(rejects)} images cannot be used and are left out, the first: {rejects[0]}", markup=False
-        )
+        first = f"{len(rejects)} images cannot be used and are left out, the first: {rejects[0]}"
+        console.print(first, markup=False)
     result = _named(gauge.result(seed=seed), writer, data=str(found), centre_crop=centre_crop)
     result.save(out)
     Console().print(result.table())
@@ -221,6 +218,11 @@ def _given(value: Given | None, measure: str, needed: str) -> Given:
 
 def _name(model: str | ClipModel | ItmModel) -> str:
     return model if isinstance(model, str) else model.model.name_or_path
+
+
+def _groups(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    while group := list(islice(samples, size)):
+        yield group
 
 
 def _read(source: Source, rejects: list[str]) -> Iterator[Sample]:
