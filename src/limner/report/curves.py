@@ -203,7 +203,7 @@ def nice(low: float, high: float, count: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     gap = power * min((1, 2, 2.5, 5, 10), key=lambda step: abs(step * power - rough))
     first, last = math.floor(low / gap + 1e-9), math.ceil(high / gap - 1e-9)
-    return [round(place * gap, 12) for place in range(first, last + 1)]
+    return [float(f"{place * gap:.12g}") for place in range(first, last + 1)]
 
 
 def _nan(value: float | None) -> float:

@@ -81,10 +81,12 @@ def _steps_lost(rows: Sequence[dict[str, float | None]]) -> list[str]:
     alarms = []
     if refused:
         named = ", ".join(refused[:8]) + (", …" if len(refused) > 8 else "")
-        alarms.append(f"{len(refused)} steps were refused because a loss or reward was not finite: {named}.")
+        count = "1 step was" if len(refused) == 1 else f"{len(refused)} steps were"
+        alarms.append(f"{count} refused because a loss or reward was not finite: {named}.")
     if unscored:
+        steps = "1 step" if len(unscored) == 1 else f"{len(unscored)} steps"
         alarms.append(
-            f"In {len(unscored)} steps captions could not be scored, up to {max(unscored):.1%} of a step; "
+            f"In {steps} captions could not be scored, up to {max(unscored):.1%} of a step; "
             "those took no part in the updates."
         )
     return alarms
