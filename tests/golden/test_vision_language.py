@@ -141,10 +141,6 @@ def test_what_cannot_be_loaded_is_named(itm_folder: Path, clip_folder: Path, tmp
 
 def test_match_index_on_the_miniature_world() -> None:
     """Which of the two classes is "match" is checked on a trained model: true captions win there."""
-    from limner.world import weights
-
-    if not weights("itm").is_dir():
-        pytest.skip("the miniature world's weights are not built")
     itm = load_itm("world:itm")
     features = itm.encode([sample.image for sample in tiny.samples(50)])
     texts = tiny_judges.captions(50)
