@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -60,9 +61,8 @@ class Comparison:
     def table(self) -> Table:
         """For the terminal."""
         title = Text(f"A: {self.a}\nB: {self.b}\n{self.images} images")
-        table = Table(
-            title=title, title_justify="left", caption=Text("\n".join(self.left_out)), caption_justify="left"
-        )
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table.caption, table.caption_justify = Text("\n".join(self.left_out)), "left"
         table.add_column("measure")
         table.add_column("A", justify="right", no_wrap=True)
         table.add_column("B", justify="right", no_wrap=True)

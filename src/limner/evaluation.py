@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -68,7 +69,7 @@ class Evaluation:
     def table(self) -> Table:
         """For the terminal."""
         title = Text(f"{self.model} on {self.data}: {len(self.rows)} captions")
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for title in ("measure", "value", "95% interval", "images"):
             table.add_column(title, justify="left" if title == "measure" else "right")
         for name, interval in self.summary.items():

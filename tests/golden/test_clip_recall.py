@@ -1,5 +1,6 @@
 """CLIP recall against numbers worked out by hand and against a slow version that enumerates orders."""
 
+import resource
 from itertools import permutations
 
 import numpy as np
@@ -141,3 +142,20 @@ def test_duplicates_share_the_ranks_they_hold(seed: int, count: int):
     doubled = clip_recall(captions.repeat(2, 1), images.repeat(2, 1), at=(1, 2))
     np.testing.assert_allclose(doubled["clip_recall_r2"], np.tile(single, 2))
     np.testing.assert_allclose(doubled["clip_recall_r1"], np.tile(single, 2) / 2)
+
+
+def test_five_thousand_images_against_numpy_with_little_memory():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(5000, 24))
+    captions = images + 1.5 * rng.normal(size=(5000, 24))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = values(captions, images)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown < 150, f"{grown:.0f} MB; the whole matrix of similarities alone would take 200"
+    captions, images = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (captions, images))
+    for own in range(0, 5000, 25):
+        similar = images @ captions[own]
+        rank = 1 + np.sum(similar > similar[own] + 1e-12)
+        assert found["mrr"][own] == pytest.approx(1 / rank)
+        assert [found[f"r{k}"][own] for k in (1, 5, 10)] == [rank <= 1, rank <= 5, rank <= 10]
+    assert 0.2 < np.mean(found["r1"]) < 0.9
