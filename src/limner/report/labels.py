@@ -41,7 +41,6 @@ HEADLINES = {
     "coverage": "Scene covered",
     "clip_recall_mrr": "MRR",
     "itm": "Image-text match",
-    "words": "Words",
 }
 """Measures that can be the headline, with their short names there; the first that was measured is."""
 

@@ -198,6 +198,13 @@ def test_without_an_evaluation_the_headline_is_what_was_logged(tmp_path):
     assert f"of {STEPS} steps" in found.said
 
 
+def test_longer_captions_alone_make_no_headline(tmp_path):
+    run = make_photographs(tmp_path)
+    (run / "metrics.jsonl").write_text('{"step": 1, "reward/total": -2.0}\n{"step": 2, "reward/total": 1.0}\n')
+    found = measured.headline(RunFiles(run))
+    assert (found.title, found.before, found.after) == ("Reward", f"{M}2.00", "1.00")
+
+
 def test_rows_of_the_table_have_places_on_one_axis(tmp_path):
     found = measured.table(RunFiles(make(tmp_path)))
     recall = next(row for row in found.rows if row.title == "CLIP recall R@1")
