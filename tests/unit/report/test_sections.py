@@ -200,7 +200,9 @@ def test_without_an_evaluation_the_headline_is_what_was_logged(tmp_path):
 
 def test_longer_captions_alone_make_no_headline(tmp_path):
     run = make_photographs(tmp_path)
-    (run / "metrics.jsonl").write_text('{"step": 1, "reward/total": -2.0}\n{"step": 2, "reward/total": 1.0}\n')
+    (run / "metrics.jsonl").write_text(
+        '{"step": 1, "reward/total": -2.0}\n{"step": 2, "reward/total": 1.0}\n'
+    )
     found = measured.headline(RunFiles(run))
     assert (found.title, found.before, found.after) == ("Reward", f"{M}2.00", "1.00")
 
