@@ -135,7 +135,8 @@ def _from_metrics(run: RunFiles) -> Headline:
     if not rewards:
         raise Absent("No reward was logged yet.")
     tenth = max(1, len(rewards) // 10)
-    said = f"Mean reward of a caption in the first and in the last {tenth} of {len(rewards):,} steps."
+    ends = "step" if tenth == 1 else f"{tenth:,} steps"
+    said = f"Mean reward of a caption in the first and the last {ends} of {len(rewards):,}."
     text = labels.label("reward/total").text
     return Headline("Reward", text(fmean(rewards[:tenth])), text(fmean(rewards[-tenth:])), said)
 

@@ -195,7 +195,7 @@ def test_without_an_evaluation_the_headline_is_what_was_logged(tmp_path):
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = measured.headline(RunFiles(run))
     assert found.title == "Reward"
-    assert f"of {STEPS} steps" in found.said
+    assert f"the first and the last 6 steps of {STEPS}" in found.said
 
 
 def test_longer_captions_alone_make_no_headline(tmp_path):
