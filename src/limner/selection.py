@@ -9,6 +9,7 @@ from limner.captioners.base import Policy
 from limner.checkpoint import Progress
 from limner.errors import UserError
 from limner.types import Mean, Sample
+from limner.vision_language import load_clip, load_itm
 
 if TYPE_CHECKING:
     from limner.config import Recipe
@@ -27,6 +28,12 @@ class Evaluator:
             raise UserError("evaluate.data: not one sample in it can be used")
         if self.settings.best and not self.samples:
             raise UserError("evaluate.best: needs evaluate.data, samples to measure it on")
+        groups, device = self.settings.metrics, policy.device
+        self.clip, self.itm = self.settings.clip, self.settings.itm
+        if self.samples and "clip_recall" in groups and self.clip is not None:
+            self.clip = load_clip(self.clip, device)
+        if self.samples and "itm" in groups and self.itm is not None:
+            self.itm = load_itm(self.itm, device)
 
     def __call__(self, progress: Progress) -> dict[str, Mean]:
         """Measures of the policy now, as `evaluate/...`; notes in `progress` whether it is the best so far."""
@@ -38,7 +45,7 @@ class Evaluator:
         for start in range(0, len(self.samples), self.batch):
             captions += self.policy.caption(self.samples[start : start + self.batch], self.settings.decoding)
         measured = evaluate(
-            captions, self.samples, metrics=self.settings.metrics, clip=self.settings.clip, itm=self.settings.itm,
+            captions, self.samples, metrics=self.settings.metrics, clip=self.clip, itm=self.itm,
             captioner=self.policy,
         )  # fmt: skip
         values = {name: interval.value for name, interval in measured.summary.items()}

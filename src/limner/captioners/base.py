@@ -11,7 +11,7 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -111,6 +111,9 @@ class Policy(nn.Module, abc.ABC):
     @abc.abstractmethod
     def tokenizer(self):
         """The Hugging Face fast tokenizer of the captions."""
+
+    processor: Any
+    """The Hugging Face image processor in front of the image encoder."""
 
     @property
     @abc.abstractmethod
