@@ -21,6 +21,7 @@ from limner.rollout import roll_out
 from limner.run import Clock, Run, new_folder
 from limner.score import Judge
 from limner.selection import Evaluator
+from limner.types import Mean, Rollouts, Scores, Targets
 from limner.update import Optimiser
 
 if TYPE_CHECKING:
@@ -95,16 +96,19 @@ class Trainer:
         with clock.part("value"):
             rollouts, metrics = self.critic.backward(rollouts, scores)
         targets = recipe.advantage(rollouts, scores)
+        drift = self._drift(rollouts)
         with clock.part("policy"):
             metrics |= self.learner.backward(rollouts, targets)
             norms, refused = guarded_step(self.progress.step, self.optimisers, metrics, scores)
-        metrics |= norms | watch.rewards(scores, rollouts) | watch.watch(rollouts, scores) | clock.means()
+        metrics |= drift | norms | watch.rewards(scores, rollouts) | watch.watch(rollouts, scores) | clock.means()
         self.progress.step += 1
         self.progress.position = self.batches.position
         self._report(rollouts, scores, targets, metrics, refused)
         return self.run.log(self.progress.step, metrics)
 
-    def _report(self, rollouts, scores, targets, metrics, refused: str) -> None:
+    def _report(
+        self, rollouts: Rollouts, scores: Scores, targets: Targets, metrics: dict[str, Mean], refused: str
+    ) -> None:
         """Evaluate, write samples and checkpoints when they are due; stop after too many refused steps in a row."""
         step, recipe = self.progress.step, self.recipe
         last = step == recipe.update.steps
@@ -118,6 +122,12 @@ class Trainer:
             metrics |= self.evaluator(self.progress)
         if (due(step, recipe.run.checkpoint_every) or due(step, recipe.evaluate.every) or last) and not refused:
             checkpoint.save(self.folder / "checkpoints", self.progress, self.optimisers, keep=recipe.run.keep)
+
+    def _drift(self, rollouts: Rollouts) -> dict[str, Mean]:
+        """The KL to where the run started, on the steps that write samples; before the update."""
+        if not due(self.progress.step + 1, self.recipe.run.sample_every):
+            return {}
+        return watch.kl_to_start(self.policy, self.start, rollouts, rows=self.recipe.update.micro_batch)
 
     def _stopped(self, refused: str) -> str:
         found = checkpoint.steps(self.folder / "checkpoints")
