@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter
 
 from limner import component
 from limner.config import Recipe
@@ -117,7 +117,7 @@ def shown(default: Any) -> str:
         return "must be given"
     if dataclasses.is_dataclass(default):
         return "its own defaults"
-    return f"`{json.dumps(to_jsonable_python(default))}`"
+    return f"`{json.dumps(TypeAdapter(Any).dump_python(default, mode='json'))}`"
 
 
 def kind_of(hint: Any) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
 
 from limner.component import available, did_you_mean, find
 from limner.config_read import COMMAND_LINE, MISSING, origin
 from limner.errors import UserError
 
 _ABSENT: Any = object()
+_JSON = TypeAdapter[Any](Any)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Builder:
         return None
 
     def _record(self, path: str, value: Any, *, given: bool) -> Any:
-        self.settings[path] = to_jsonable_python(value)
+        self.settings[path] = _JSON.dump_python(value, mode="json")
         self.origins[path] = origin(self._given, path) if given else "default"
         return value
 

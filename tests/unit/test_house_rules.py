@@ -3,10 +3,13 @@
 import ast
 import dataclasses
 import importlib
+import importlib.metadata
 import pkgutil
 import re
 import subprocess
+import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import configuration_docs
@@ -96,6 +99,33 @@ def test_no_tracked_file_names_a_developer_s_machine_or_leaves_work_open():
         if wanted.search(line)
     ]
     assert not named
+
+
+def imported(folder: str) -> set[str]:
+    """Packages of others that the code of a folder imports."""
+    nodes = [node for path in (ROOT / folder).rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
+    ours = {"limner"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours
+
+
+def test_what_is_imported_is_declared_and_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bare = [re.match(r"[\w-]+", line) for line in project["dependencies"]]
+    needed = {match.group().lower() for match in bare if match}
+    dev = {re.split(r"[\[><=]", line)[0].lower() for line in project["optional-dependencies"]["dev"]}
+    owners = importlib.metadata.packages_distributions()
+    for folder, declared in (("src", needed), ("tests", needed | dev), ("benchmarks", needed)):
+        for module in imported(folder):
+            names = {name.lower().replace("_", "-") for name in owners.get(module, [module])}
+            assert names & declared, f"{folder} imports {module}, which pyproject.toml does not name"
+    pinned = {
+        line.split("==")[0].replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()
+    }
+    assert not (needed | dev) - pinned
 
 
 def test_every_setting_is_documented_as_it_is():
