@@ -16,7 +16,7 @@ SHORT = {"reward/total": "reward", "watch/words": "words", "loss/value": "value 
 
 
 class Show:
-    """A progress bar on standard error; evaluations and refused steps leave a line above it."""
+    """A progress bar on standard error; evaluations leave a line above it."""
 
     def __init__(self, recipe: Recipe, step: int):
         """Start at a step."""
@@ -40,8 +40,6 @@ class Show:
         """Move on by one step."""
         numbers = [f"{short} {row[key]:.2f}" for key, short in SHORT.items() if row.get(key) is not None]
         self.bar.update(self.task, completed=int(row["step"] or 0), numbers="  ".join(numbers))
-        if row.get("refused"):
-            self.bar.console.print(f"step {row['step']}: refused, a reward, loss or gradient was not finite")
         measured = {k.removeprefix("evaluate/"): v for k, v in row.items() if k.startswith("evaluate/") and v is not None}
         if measured:
             kept = sorted(measured, key=lambda name: name != self.best)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from rich.console import Console
 
 from limner import before_after, checkpoint, report, watch
 from limner.captioners.base import Policy
@@ -113,12 +114,14 @@ class Trainer:
         step, recipe = self.progress.step, self.recipe
         last = step == recipe.update.steps
         metrics["refused"] = watch.flag(refused)
+        if refused:
+            Console(stderr=True).print(f"step {step}: refused: {refused} is not finite", markup=False)
         self.progress.bad_steps = self.progress.bad_steps + 1 if refused else 0
         if self.progress.bad_steps >= recipe.update.max_bad_steps:
             raise UserError(self._stopped(refused))
         if due(step, recipe.run.sample_every) or last:
             self.run.write_samples(step, rollouts, scores, targets, self.policy.tokenizer)
-        if due(step, recipe.evaluate.every) or last:
+        if (due(step, recipe.evaluate.every) or last) and not refused:
             metrics |= self.evaluator(self.progress)
         if (due(step, recipe.run.checkpoint_every) or due(step, recipe.evaluate.every) or last) and not refused:
             checkpoint.save(self.folder / "checkpoints", self.progress, self.optimisers, keep=recipe.run.keep)
