@@ -167,21 +167,29 @@ def threads():
 
 
 @pytest.mark.parametrize("how", ["close", "forget"])
-def test_threads_end(how):
+def test_threads_end_without_reading_what_is_not_wanted(how):
     gc.collect()
     before = set(threads())
-    batches = Batches(Numbers(1000, slow=frozenset(range(1000))), 200, seed=0)
-    batches.next()
+    items = read_ahead(Numbers(5000, slow=frozenset(range(5000))), range(5000), workers=2, ahead=2000)
+    next(items)
     assert set(threads()) > before
     if how == "close":
-        batches.close()
+        items.close()
     else:
-        del batches
+        del items
         gc.collect()
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 1  # the items ahead would take five seconds
     while not before >= set(threads()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert before >= set(threads())
+
+
+def test_closed_batches_stop_reading():
+    batches = Batches(Numbers(10), 2, seed=0)
+    batches.next()
+    batches.close()
+    with pytest.raises(StopIteration):
+        batches.next()
 
 
 def test_reading_ahead_covers_the_given_indices_in_their_order():

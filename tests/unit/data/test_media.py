@@ -292,6 +292,16 @@ def test_reduced_images_look_like_plainly_resized_ones():
         assert np.abs(reduced.astype(int) - reference).mean() < 2
 
 
+def test_large_jpeg_files_are_decoded_at_a_fraction_of_their_size():
+    content = encoded(nasty_files.photograph().resize((1024, 512)), "JPEG")
+    with Image.open(io.BytesIO(content)) as halved:
+        halved.draft(None, (512, 256))
+        expected = halved.copy()
+    assert expected.size == (512, 256)
+    expected.thumbnail((300, 300), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    np.testing.assert_array_equal(array(open_image(content, max_side=300)), array(expected))
+
+
 def test_special_files_are_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with ThreadPoolExecutor(1) as pool:
