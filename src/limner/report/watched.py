@@ -51,7 +51,8 @@ class Reject:
 def build(run: RunFiles) -> Watched:
     """What the logged measures say. Raises Absent where nothing was logged."""
     rows = run.metrics
-    series = {key: [v for row in rows if (v := row.get(key)) is not None] for row in rows for key in row}
+    keys = dict.fromkeys(key for row in rows for key in row)
+    series = {key: [v for row in rows if (v := row.get(key)) is not None] for key in keys}
     ends = {key: _ends(values) for key, values in series.items() if values}
     alarms = _steps_lost(rows) + [text for rule in _RULES if (text := rule(ends))]
     looked_at = [labels.label(key).title for key in series if key in _LOOKED_AT]

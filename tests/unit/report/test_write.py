@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -141,6 +142,16 @@ def test_a_run_that_just_began_has_a_page(kept, tmp_path):
     run.mkdir()
     shutil.copy(whole / kept, run / kept)
     assert "new" in read(write(run)).text
+
+
+def test_a_long_run_makes_a_small_page_soon(tmp_path):
+    keys = [f"watch/measure_{n}" for n in range(20)]
+    rows = [{"step": step, **{key: (step * 7919 % 1000) / 10 for key in keys}} for step in range(1, 5001)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    start = time.perf_counter()
+    path = write(tmp_path)
+    assert time.perf_counter() - start < 20
+    assert path.stat().st_size < 1_000_000
 
 
 def test_an_unfinished_run_says_so(tmp_path):
