@@ -146,7 +146,7 @@ def test_a_run_that_just_began_has_a_page(kept, tmp_path):
 
 def test_a_long_run_makes_a_small_page_soon(tmp_path):
     keys = [f"watch/measure_{n}" for n in range(20)]
-    rows = [{"step": step, **{key: (step * 7919 % 1000) / 10 for key in keys}} for step in range(1, 5001)]
+    rows = [{"step": step, **dict.fromkeys(keys, step * 7919 % 1000 / 10)} for step in range(1, 5001)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     start = time.perf_counter()
     path = write(tmp_path)
