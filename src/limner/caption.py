@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from limner import captioners
+from limner.captioners.base import Policy
 from limner.data.base import FileSource, Source
 from limner.data.batches import Item, read_ahead
 from limner.data.media import SUFFIXES
@@ -27,6 +28,7 @@ from limner.data.rejects import RejectLog
 from limner.data.rows import GrowingRows
 from limner.decoding import Decoding
 from limner.errors import UserError
+from limner.export import load_run
 from limner.types import Sample
 
 READERS = 2
@@ -76,13 +78,13 @@ def caption(
         source: the images.
         out: a JSONL file; rows {"id", "caption", "image"} are appended to it, `image` relative to its
             folder and only for images on disk. The data source `jsonl` reads them.
-        model: a captioner: hub id, folder, or `world:captioner`.
+        model: a captioner: hub id, folder, `world:captioner`, or a run's folder (its best checkpoint).
         decoding: how captions are drawn.
         batch: images captioned together; the next ones are opened meanwhile.
-        prompt: text before every caption; none if None.
+        prompt: text before every caption; the run's own, or none, if None.
         sidecar: write each caption into a .txt file beside its image as well.
         device: "auto", "cpu", "cuda", ...
-        dtype: of the captioner's frozen parts: "float32", "bfloat16" or "float16".
+        dtype: of the captioner's frozen parts: "float32", "bfloat16" or "float16"; a run has its own.
 
     Raises:
         UserError: nothing to read, no such captioner, an output that cannot be written or that holds
@@ -95,18 +97,24 @@ def caption(
     todo = [index for index, id in enumerate(ids) if id not in output.done]
     skipped = len(ids) - len(todo)
     if todo:
-        policy = captioners.load(model, prompt=prompt or "", device=device, dtype=dtype)
+        policy = _captioner(model, device=device, dtype=dtype)
         bar = _bar()
         task = bar.add_task(out.name, total=len(ids), completed=skipped, rejected="")
         with bar, closing(read_ahead(source, todo, workers=READERS, ahead=2 * batch)) as items:
             for group in _groups(items, batch):
                 samples = [item.result for item in group if isinstance(item.result, Sample)]
-                captions = policy.caption(samples, decoding) if samples else []
+                captions = policy.caption(samples, decoding, prompt=prompt) if samples else []
                 output.add(group, samples, captions)
                 rejected = f"{output.rejected} rejected" if output.rejected else ""
                 bar.update(task, advance=len(group), rejected=rejected)
     output.rejects.forget(output.done)
     return CaptionReport(output.written, skipped, output.rejected, output.sidecars_kept)
+
+
+def _captioner(model: str, *, device: str, dtype: str) -> Policy:
+    if (Path(model) / "resolved.json").is_file():
+        return load_run(Path(model), device=device)
+    return captioners.load(model, device=device, dtype=dtype)
 
 
 def _groups(items: Iterator[Item], batch: int) -> Iterator[list[Item]]:

@@ -30,7 +30,7 @@ def caption(
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="JSONL file to write; a stopped job goes on.")],
     model: Annotated[
-        str, typer.Option(help="A captioner: hub id, folder, or world:captioner.")
+        str, typer.Option(help="A captioner: hub id, folder, world:captioner, or a run's folder.")
     ] = "world:captioner",
     prompt: Annotated[str | None, typer.Option(help="Text before every caption.")] = None,
     sidecar: Annotated[bool, typer.Option("--sidecar", help="A .txt file beside each image, too.")] = False,
@@ -128,8 +128,13 @@ def compare(
         Console().print(compared.table())
 
 
-def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file to write; report.html in the run.")
+    ] = None,
+) -> None:
     """Write a run's report: one HTML file that needs no network."""
     from limner.report import write
 
-    typer.echo(write(run))
+    typer.echo(write(run, out))

@@ -10,6 +10,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 import tiny
 from limner import component, config
+from limner.caption import caption
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.rewards.base import plain
@@ -125,3 +126,6 @@ run: {{name: mine, device: cpu}}
     rows = read_metrics(folder)
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["unscored"] == 0 for row in rows)
+    source = component.find("data", KINDS["data"])(path="list.txt")
+    done = caption(source, Path("captions.jsonl"), model=str(folder), decoding=Decoding(do_sample=False))
+    assert done.written == 4
