@@ -133,11 +133,11 @@ def _run(stages: Mapping[str, Stage], work: Path, seed: int) -> None:
                 _check_ended(running, name)
             free = _PROCESSES - len(running)
             ready = [name for name in waiting if _can_start(stages[name], work)][:free]
-            if not ready and not running:
+            if waiting and not ready and not running:
                 raise UserError(f"stage {waiting[0]!r} needs {', '.join(stages[waiting[0]].after)} first")
             for name in ready:
                 waiting.remove(name)
-                arguments = (name, work, seed, os.getpid(), queue)
+                arguments = (stages[name].train, _done(work, name), seed, os.getpid(), queue)
                 running[name] = context.Process(target=_stage, args=arguments, daemon=True)
                 running[name].start()
             _show(progress, tasks, queue)
@@ -156,8 +156,10 @@ def _check_ended(running: dict[str, BaseProcess], name: str) -> None:
         raise RuntimeError(f"stage {name!r} of the world failed with exit status {process.exitcode}")
 
 
-def _stage(name: str, work: Path, seed: int, parent: int, queue: Queue) -> None:
-    """Run one stage in a process of its own."""
+def _stage(
+    train: Callable[[Path, int, Report], None], done: Path, seed: int, parent: int, queue: Queue
+) -> None:
+    """Run one stage in a process of its own and write its file `done`."""
     torch.set_num_threads(1)
     logging.disable_progress_bar()
 
@@ -167,9 +169,8 @@ def _stage(name: str, work: Path, seed: int, parent: int, queue: Queue) -> None:
         queue.put((label, step, steps, loss))
 
     started = time.monotonic()
-    stage = STAGES.get(name) or ABLATION[name]
-    stage.train(work, seed, report)
-    _done(work, name).write_text(f"{time.monotonic() - started:.0f} seconds\n")
+    train(done.parent, seed, report)
+    done.write_text(f"{time.monotonic() - started:.0f} seconds\n")
 
 
 def _progress() -> Progress:

@@ -95,7 +95,7 @@ class _Training:
     def vision(self, _: int, rng: np.random.Generator) -> torch.Tensor:
         rows = self._rows(rng, 48)
         output = self.model.vision_model(pixel_values=self.images[rows])
-        patches = self.patches.loss(output.last_hidden_state, self.truth, rows)
+        patches = self.patches.loss(output.last_hidden_state, self.truth, rows, named=_all(rows))
         return patches + 0.5 * self.seen.loss(output.pooler_output, self.contents[rows])
 
     def text(self, _: int, rng: np.random.Generator) -> torch.Tensor:
@@ -112,7 +112,9 @@ class _Training:
         loss = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
         loss = loss + 0.3 * self.seen.loss(output.pooler_output, self.contents[rows]) + 0.3 * text_loss
         if step % 2 == 0:
-            loss = loss + 0.2 * self.patches.loss(output.last_hidden_state, self.truth, rows)
+            loss = loss + 0.2 * self.patches.loss(
+                output.last_hidden_state, self.truth, rows, named=_all(rows)
+            )
         return loss
 
     def _text(self, rows: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,6 +126,10 @@ class _Training:
 
     def _rows(self, rng: np.random.Generator, count: int) -> torch.Tensor:
         return torch.from_numpy(rng.integers(0, len(self.scenes), count))
+
+
+def _all(rows: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(rows), dtype=torch.bool)
 
 
 def train(work: Path, seed: int, report: Report, *, reward: bool) -> None:

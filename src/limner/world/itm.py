@@ -3,8 +3,8 @@
 It tells a picture's caption from other captions. Most negatives are captions of other pictures, because a
 model trained mostly on one-wrong-word negatives finds every true caption equally good and gives no reason
 for detail. Positives hold a wrong word now and then, as web text does, which makes one wrong word cost
-something and not everything. A second phase adds false relations. In both, pairs of true captions of one
-scene, one with a fact more, keep the match logit growing with every fact.
+something and not everything. A second phase adds false relations. In both, captions of one scene are
+ranked in pairs: one fact more must be worth more, and so must one wrong word less.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,10 @@ from limner.world.tokenizer import framed
 from limner.world.training import QueryHeads, Report, Schedule, fit, pictures, targets
 from limner.world.truth import check
 
-_PAIRS, _LADDERS = 44, 12
+_PAIRS, _RANKED = 44, 12
 _SIBLINGS = 6000
-_WORD_NOISE = 0.06
-_MARGIN = 0.25
-"""What each fact more should add to the match logit."""
+_MARGIN = 0.5
+"""What a fact more, or a wrong word less, should add to the match logit at least."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,19 @@ class Negatives:
     """Share of captions with one wrong word, on their own picture."""
     relation: float = 0.0
     """Share of captions with a false relation, on their own picture."""
-    ladder: bool = True
-    """Are true captions ranked by their number of facts as well?"""
+    word_noise: float = 0.06
+    """Share of wrong words in the captions that belong to their picture."""
+    ranked: bool = True
+    """Are captions of one scene ranked in pairs as well?"""
 
 
 PHASES = {
     "mixed": (
         (Schedule(steps=2000, lr=1.2e-3), Negatives()),
-        (Schedule(steps=1000, lr=8e-4), Negatives(one_word=0.2, relation=0.25)),
+        (Schedule(steps=1000, lr=8e-4), Negatives(relation=0.3, word_noise=0.03)),
     ),
     "one_word": (
-        (Schedule(steps=2000, lr=1.2e-3), Negatives(similar=0.0, sibling=0.0, one_word=0.9, ladder=False)),
+        (Schedule(steps=2000, lr=1.2e-3), Negatives(similar=0.0, sibling=0.0, one_word=0.9, ranked=False)),
     ),
 }
 """Kind of negatives -> its phases. "one_word" is the ablation."""
@@ -124,17 +125,17 @@ class _Training:
         pairs = [self._pair(rng) for _ in range(_PAIRS)]
         rows = [row for row, _, _, _ in pairs] + [row for _, _, row, _ in pairs]
         captions = [caption for _, caption, _, _ in pairs] + [caption for _, _, _, caption in pairs]
-        ladders = [self._rungs(rng) for _ in range(_LADDERS if self.negatives.ladder else 0)]
-        for rung in (1, 2):
-            rows += [item[0] for item in ladders]
-            captions += [item[rung] for item in ladders]
+        ranked = [self._ranked(rng) for _ in range(_RANKED if self.negatives.ranked else 0)]
+        for better in (1, 2):
+            rows += [item[0] for item in ranked]
+            captions += [item[better] for item in ranked]
         scenes = torch.tensor(rows)
         logits, output = models.match(self.model, self.features[scenes], framed(captions))
         matching = torch.tensor([1] * _PAIRS + [0] * _PAIRS)
         loss = functional.cross_entropy(logits[: 2 * _PAIRS], matching)
-        if ladders:
-            less, more = logits[2 * _PAIRS :, 1].chunk(2)
-            loss = loss + (_MARGIN - (more - less)).relu().mean()
+        if ranked:
+            worse, better = logits[2 * _PAIRS :, 1].chunk(2)
+            loss = loss + (_MARGIN - (better - worse)).relu().mean()
         states = output.last_hidden_state
         words = self._word_loss(states[:, models.QUERIES :], rows, captions)
         return loss + words + 0.3 * self.heads.loss(states, self.truth, scenes)
@@ -148,7 +149,7 @@ class _Training:
         dense = rng.random() < (0.5 if near else 0.3)
         scene = self.scenes[row]
         true = varied(scene, rng, 1.0 if dense else None)
-        caption = self._allowed(lambda: noisy(true, rng, _WORD_NOISE))
+        caption = self._allowed(lambda: noisy(true, rng, self.negatives.word_noise))
         chance = rng.random()
         if chance < self.negatives.one_word:
             return row, caption, row, self._allowed(lambda: corrupt(true, rng, scene))
@@ -167,12 +168,16 @@ class _Training:
         rows = rng.integers(0, len(self.scenes), 12).tolist()
         return max(rows, key=lambda row: check(self.scenes[row], caption).share_true)
 
-    def _rungs(self, rng: np.random.Generator) -> tuple[int, str, str]:
-        """A picture and two true captions of it, the second with more facts."""
+    def _ranked(self, rng: np.random.Generator) -> tuple[int, str, str]:
+        """A picture and two captions of it, the second better by a fact more or a wrong word less."""
         row = int(rng.integers(len(self.scenes)))
-        steps = ladder(self.scenes[row])
-        low = int(rng.integers(len(steps) - 1))
-        return row, steps[low], steps[low + 1]
+        scene = self.scenes[row]
+        if rng.random() < 0.5:
+            steps = ladder(scene)
+            low = int(rng.integers(len(steps) - 1))
+            return row, steps[low], steps[low + 1]
+        true = varied(scene, rng, 1.0 if rng.random() < 0.7 else None)
+        return row, self._allowed(lambda: corrupt(true, rng, scene)), true
 
     def _word_loss(self, states: torch.Tensor, rows: Sequence[int], captions: Sequence[str]) -> torch.Tensor:
         """Every word that states a fact tells whether it is true; states (rows, T, WIDTH), BOS first."""

@@ -6,7 +6,7 @@ name each of them. Everything is a function of (seed, split, index).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,8 @@ CELL = PIXELS // 2
 RADIUS = 9.5
 """Half the extent of a thing in pixels."""
 
+Levels = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 COLOURS = {
     "red": (220, 30, 30),
     "green": (30, 170, 50),
@@ -39,8 +41,11 @@ HELD_OUT = frozenset({("red", "star"), ("green", "ring"), ("blue", "cross"), ("y
 
 SPLITS = {"train": 16000, "validation": 1000, "test": 1000, "unseen": 1000}
 """Scenes in each split."""
+_STRANGE_DISTANCE = 70.0
 _SPLIT_NUMBER = {name: number for number, name in enumerate(SPLITS)}
 _THINGS_CHANCE = (0.08, 0.32, 0.6)
+_UNSEEN_THINGS_CHANCE = (0.0, 0.35, 0.65)
+"""Never one thing alone: there are so few held-out pairs that many such scenes would share their caption."""
 
 Pairs = Literal["seen", "any", "unseen"]
 
@@ -100,7 +105,7 @@ def random_scene(rng: np.random.Generator, *, pairs: Pairs = "seen") -> Scene:
         pairs: "seen" draws no pair of HELD_OUT, "any" draws all pairs alike, "unseen" draws at least
             one pair of HELD_OUT.
     """
-    count = int(rng.choice(3, p=_THINGS_CHANCE)) + 1
+    count = int(rng.choice(3, p=_UNSEEN_THINGS_CHANCE if pairs == "unseen" else _THINGS_CHANCE)) + 1
     cells = sorted(rng.permutation(4)[:count].tolist())
     shapes = [SHAPES[number] for number in rng.permutation(len(SHAPES))[:count]]
     colours = [_colour(rng, shape, pairs) for shape in shapes]
@@ -116,15 +121,28 @@ def random_scene(rng: np.random.Generator, *, pairs: Pairs = "seen") -> Scene:
     return Scene(tuple(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))], tuple(things))
 
 
+def strange_palette(rng: np.random.Generator) -> dict[str, Levels]:
+    """Six colours that have no name here: each is far from all of COLOURS and BACKGROUNDS."""
+    named = np.array([*COLOURS.values(), *BACKGROUNDS.values()])
+    palette = {}
+    while len(palette) < len(COLOURS):
+        levels = rng.integers(0, 256, 3)
+        if np.linalg.norm(named - levels, axis=1).min() > _STRANGE_DISTANCE:
+            palette[list(COLOURS)[len(palette)]] = tuple(levels.tolist())
+    return palette
+
+
 def _colour(rng: np.random.Generator, shape: str, pairs: Pairs) -> str:
     allowed = [colour for colour in COLOURS if pairs != "seen" or (colour, shape) not in HELD_OUT]
     return allowed[rng.integers(len(allowed))]
 
 
-def render(scene: Scene, noise_seed: int | Sequence[int]) -> Image.Image:
+def render(
+    scene: Scene, noise_seed: int | Sequence[int], *, palette: Mapping[str, Levels] = COLOURS
+) -> Image.Image:
     """Draw a scene, 48 x 48 RGB, with noise of at most 8 levels a channel.
 
-    Drawn at twice the size and averaged, so that edges are smooth.
+    Drawn at twice the size and averaged, so that edges are smooth. `palette` tells how colours look.
     """
     scale = 2
     background = BACKGROUNDS[scene.background]
@@ -133,7 +151,7 @@ def render(scene: Scene, noise_seed: int | Sequence[int]) -> Image.Image:
     for thing in scene.things:
         x = (CELL // 2 + CELL * thing.column + thing.dx) * scale
         y = (CELL // 2 + CELL * thing.row + thing.dy) * scale
-        _draw(brush, thing, x, y, RADIUS * scale, background)
+        _draw(brush, thing.shape, (x, y), RADIUS * scale, fill=palette[thing.colour], hole=background)
     rng = np.random.default_rng(noise_seed)
     pixels = np.asarray(image.resize((PIXELS, PIXELS), Image.Resampling.BOX)).astype(np.int16)
     pixels += rng.integers(-8, 9, pixels.shape, dtype=np.int16)
@@ -141,27 +159,33 @@ def render(scene: Scene, noise_seed: int | Sequence[int]) -> Image.Image:
 
 
 def _draw(
-    brush: ImageDraw.ImageDraw, thing: Thing, x: float, y: float, radius: float, hole: tuple[int, int, int]
+    brush: ImageDraw.ImageDraw,
+    shape: str,
+    middle: tuple[float, float],
+    radius: float,
+    *,
+    fill: Levels,
+    hole: Levels,
 ) -> None:
-    """Draw one thing around (x, y); `hole` is the colour inside a ring."""
-    fill = COLOURS[thing.colour]
+    """Draw one shape; `hole` is the colour inside a ring."""
+    x, y = middle
 
     def box(width: float, height: float) -> list[float]:
         return [x - width, y - height, x + width, y + height]
 
-    if thing.shape == "circle":
+    if shape == "circle":
         brush.ellipse(box(radius, radius), fill=fill)
-    elif thing.shape == "square":
+    elif shape == "square":
         brush.rectangle(box(0.9 * radius, 0.9 * radius), fill=fill)
-    elif thing.shape == "triangle":
+    elif shape == "triangle":
         low = y + 0.85 * radius
         brush.polygon([(x, y - radius), (x + radius, low), (x - radius, low)], fill=fill)
-    elif thing.shape == "star":
+    elif shape == "star":
         reach = [radius * (1.1 if corner % 2 == 0 else 0.42) for corner in range(10)]
         angles = [corner * math.pi / 5 for corner in range(10)]
         corners = zip(reach, angles, strict=True)
         brush.polygon([(x + r * math.sin(a), y - r * math.cos(a)) for r, a in corners], fill=fill)
-    elif thing.shape == "cross":
+    elif shape == "cross":
         brush.rectangle(box(radius, 0.32 * radius), fill=fill)
         brush.rectangle(box(0.32 * radius, radius), fill=fill)
     else:
