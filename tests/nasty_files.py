@@ -1,5 +1,6 @@
 """A folder of photographs as they are found in the world, and of files that only look like photographs."""
 
+import io
 import os
 import struct
 import zlib
@@ -16,6 +17,13 @@ def photograph(name: str = "astronaut.png") -> Image.Image:
     """A real photograph that ships inside the scikit-image wheel."""
     with Image.open(PHOTOGRAPHS / name) as image:
         return image.convert("RGB")
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The image as a file of this format."""
+    file = io.BytesIO()
+    image.save(file, format=kind, **options)
+    return file.getvalue()
 
 
 def png(width: int, height: int, *, bits: int = 8, colour: int = 0, rows: bytes | None = None) -> bytes:
