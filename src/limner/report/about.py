@@ -64,7 +64,7 @@ def state(run: RunFiles) -> tuple[str, ...]:
     captions = run.setting("update.captions")
     if isinstance(captions, int):
         said.append(f"{step * captions:,} captions drawn")
-    said.append(f"{labels.seconds(sum(row.get('seconds') or 0.0 for row in rows))} of training")
+    said.append(labels.seconds(sum(row.get("seconds") or 0.0 for row in rows)))
     return tuple(said)
 
 

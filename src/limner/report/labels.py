@@ -63,6 +63,7 @@ _LOGGED: dict[str, Label] = {
     "refused": Label("Refused steps", "1 where the step was refused"),
     "loss/policy": Label("Policy loss", "loss"),
     "loss/value": Label("Value loss", "mean squared error"),
+    "value/explained_variance": Label("Explained variance", "of returns, by values", "share"),
     "policy/probability": Label("Probability of the tokens drawn", "mean", "share"),
     "policy/surprisal": Label("Surprisal of the tokens drawn", "nats a token"),
 }
