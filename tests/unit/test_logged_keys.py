@@ -19,7 +19,11 @@ rewards: {{no_eos: {{}}, repeats: {{}}, fluency: {{}}}}
 advantage: {{kind: token_returns, value: {{lora_rank: 1, head: [1]}}}}
 objective: {{kind: policy_gradient, of: log_probability}}
 update: {{captions: 8, lr: 1.0e-4, steps: 2}}
-evaluate: {{every: 1, data: {{path: "world:validation"}}, samples: 4, decoding: {{num_beams: 1, max_new_tokens: 8}}}}
+evaluate:
+  every: 1
+  data: {{path: "world:validation"}}
+  samples: 4
+  decoding: {{num_beams: 1, max_new_tokens: 8}}
 run: {{name: keys, device: cpu, sample_every: 1}}
 """
 
