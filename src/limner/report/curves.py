@@ -22,6 +22,8 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 10.0, 22.0
 """Margins for ticks."""
 MOST = 320
 """Places along the steps at which a curve is drawn; longer runs are thinned to the extremes between them."""
+LEAST_SHARE = 0.1
+"""Least height of the axis of a share."""
 SPARSE = 24
 """A curve of fewer values is drawn as dots joined by a line, without smoothing."""
 
@@ -151,7 +153,7 @@ def _chart(key: str, steps: Floats, values: Floats, window: int, chosen: int | N
     few = int(seen.sum()) < SPARSE
     smooth = values if few else running_mean(values, window)
     places = np.flatnonzero(seen) if few else _places(len(steps))
-    y_ticks = nice(float(values[seen].min()), float(values[seen].max()), 3)
+    y_ticks = nice(*_span(float(values[seen].min()), float(values[seen].max()), label.form == "share"), 3)
     first, last = float(steps.min()), float(steps.max())
     scale = _Scale((first, last), (y_ticks[0], y_ticks[-1]))
     shown = [i for i in places if seen[i]]
@@ -172,6 +174,14 @@ def _chart(key: str, steps: Floats, values: Floats, window: int, chosen: int | N
         hover=json.dumps(hover),
         said=f"{label.title}: from {start} to {end} over steps {first:,.0f} to {last:,.0f}",
     )
+
+
+def _span(low: float, high: float, share: bool) -> tuple[float, float]:
+    """What an axis covers: a share at least LEAST_SHARE within 0..1, so that a wobble does not look like a fall."""
+    if not share or high - low >= LEAST_SHARE or low < 0 or high > 1:
+        return low, high
+    bottom = min(max(0.0, (low + high - LEAST_SHARE) / 2), 1 - LEAST_SHARE)
+    return min(low, bottom), max(high, bottom + LEAST_SHARE)
 
 
 def running_mean(values: Floats, window: int) -> Floats:

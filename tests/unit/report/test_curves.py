@@ -62,6 +62,16 @@ def test_the_chosen_checkpoint_stands_at_its_step(tmp_path):
     assert chart.chosen.at == places[CHOSEN]
 
 
+@pytest.mark.parametrize(
+    ("values", "ends"), [((0.963, 0.967), ("90%", "100%")), ((0.0, 0.01), ("0%", "10%"))]
+)
+def test_a_wobble_of_a_share_does_not_fill_the_chart(values, ends, tmp_path):
+    rows = [{"step": step + 1, "watch/cut": value} for step, value in enumerate(values)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ticks = curves.build(RunFiles(tmp_path)).groups[0].charts[0].y_ticks
+    assert (ticks[0].text, ticks[-1].text) == ends
+
+
 def test_values_that_were_not_logged_leave_the_others_in_place(tmp_path):
     rows = [{"step": s, "loss/policy": None if s in (3, 4) else float(s)} for s in range(1, 41)]
     rows[1]["loss/policy"] = "not a number"
