@@ -177,7 +177,7 @@ def _chart(key: str, steps: Floats, values: Floats, window: int, chosen: int | N
 
 
 def _span(low: float, high: float, share: bool) -> tuple[float, float]:
-    """What an axis covers: a share at least LEAST_SHARE within 0..1, so that a wobble does not look like a fall."""
+    """What an axis covers: of a share at least LEAST_SHARE within 0..1, so that a wobble looks like one."""
     if not share or high - low >= LEAST_SHARE or low < 0 or high > 1:
         return low, high
     bottom = min(max(0.0, (low + high - LEAST_SHARE) / 2), 1 - LEAST_SHARE)
