@@ -63,10 +63,13 @@ class Trainer:
     def __init__(self, recipe: Recipe, folder: Path):
         """Load everything; take up the last checkpoint of the folder, where there is one."""
         self.recipe, self.folder, update = recipe, folder, recipe.update
+        len(recipe.data)  # an empty folder is found before the models are loaded
         device, dtype = torch_device(recipe.run.device), torch_dtype(recipe.run.dtype)
         self.policy: Policy = recipe.captioner.load(device=device, dtype=dtype)
         self.start = {name: p.detach().clone() for name, p in self.policy.trained().items()}
-        self.critic = Critic.build(self.policy, recipe.advantage, update=update, generator_seed=recipe.run.seed)
+        self.critic = Critic.build(
+            self.policy, recipe.advantage, update=update, generator_seed=recipe.run.seed
+        )
         optimiser = Optimiser(self.policy.trained(), update)
         self.learner = Learner(self.policy, recipe.objective, optimiser, micro_batch=update.micro_batch)
         self.optimisers = {"policy": optimiser}
@@ -75,9 +78,10 @@ class Trainer:
         found = checkpoint.steps(folder / "checkpoints")
         self.progress = checkpoint.restore(found[-1], self.optimisers) if found else Progress()
         self.judge = Judge.load(recipe.rewards, self.policy)
+        self.rejects = RejectLog(folder / "rejects.jsonl")
         self.batches = Batches(
             recipe.data, update.captions // recipe.rollout.captions, seed=recipe.run.seed,
-            position=self.progress.position, rejects=RejectLog(folder / "rejects.jsonl"),
+            position=self.progress.position, rejects=self.rejects,
         )  # fmt: skip
         self.evaluator = Evaluator(recipe, self.policy)
         self.run = Run(folder, recipe, step=self.progress.step)
@@ -101,7 +105,9 @@ class Trainer:
         with clock.part("policy"):
             metrics |= self.learner.backward(rollouts, targets)
             norms, refused = guarded_step(self.progress.step, self.optimisers, metrics, scores)
-        metrics |= drift | norms | watch.rewards(scores, rollouts) | watch.watch(rollouts, scores) | clock.means()
+        metrics |= (
+            drift | norms | watch.rewards(scores, rollouts) | watch.watch(rollouts, scores) | clock.means()
+        )
         self.progress.step += 1
         self.progress.position = self.batches.position
         self._report(rollouts, scores, targets, metrics, refused)
@@ -114,6 +120,7 @@ class Trainer:
         step, recipe = self.progress.step, self.recipe
         last = step == recipe.update.steps
         metrics["refused"] = watch.flag(refused)
+        metrics["rejected"] = Mean(float(self.rejects.count), 1.0)
         if refused:
             Console(stderr=True).print(f"step {step}: refused: {refused} is not finite", markup=False)
         self.progress.bad_steps = self.progress.bad_steps + 1 if refused else 0
@@ -123,7 +130,9 @@ class Trainer:
             self.run.write_samples(step, rollouts, scores, targets, self.policy.tokenizer)
         if (due(step, recipe.evaluate.every) or last) and not refused:
             metrics |= self.evaluator(self.progress)
-        if (due(step, recipe.run.checkpoint_every) or due(step, recipe.evaluate.every) or last) and not refused:
+        if (
+            due(step, recipe.run.checkpoint_every) or due(step, recipe.evaluate.every) or last
+        ) and not refused:
             checkpoint.save(self.folder / "checkpoints", self.progress, self.optimisers, keep=recipe.run.keep)
 
     def _drift(self, rollouts: Rollouts) -> dict[str, Mean]:

@@ -43,7 +43,9 @@ def read_config(path: str) -> Mapping[str, object]:
     """
     where = resolve(path)
     if Path(where).is_dir() and not (Path(where) / "config.json").is_file():
-        raise UserError(f"{path}: there is no config.json in this folder; give a Hugging Face checkpoint folder")
+        raise UserError(
+            f"{path}: there is no config.json in this folder; give a Hugging Face checkpoint folder"
+        )
     with explained(path):
         return PretrainedConfig.get_config_dict(where)[0]
 
@@ -67,15 +69,24 @@ def load_partial(model: nn.Module, file: Path, *, parts: Sequence[str]) -> int:
     if not file.is_file():
         raise UserError(f"captioner.weights: {file}: there is no such file")
     try:
-        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True, map_location="cpu")
+        state = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, weights_only=True, map_location="cpu")
+        )
     except pickle.UnpicklingError as error:  # code in the file: weights_only=True refuses to run it
         raise UserError(f"captioner.weights: {file}: refused, it holds more than tensors") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f"captioner.weights: {file}: cannot be read as weights: {str(error).splitlines()[0]}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"captioner.weights: {file}: cannot be read as weights: {reason}") from error
     if not isinstance(state, Mapping):
         raise UserError(f"captioner.weights: {file}: holds a {type(state).__name__}, not a state dict")
     state = {_plain_name(key): tensor for key, tensor in state.items()}
-    own = {n: p for n, p in model.named_parameters() if not is_adapter(n) and any(names_part(n, part) for part in parts)}
+    own = {
+        n: p
+        for n, p in model.named_parameters()
+        if not is_adapter(n) and any(names_part(n, part) for part in parts)
+    }
     unknown = sorted(set(state) - set(own) - {name for name, _ in model.named_buffers()})
     missing = sorted(set(own) - set(state))
     shapes = [n for n in own if n in state and state[n].shape != own[n].shape]
@@ -84,7 +95,9 @@ def load_partial(model: nn.Module, file: Path, *, parts: Sequence[str]) -> int:
         lines = [f"captioner.weights: {file}: {matched} of {len(own)} keys match; a partial match is refused"]
         for title, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes)):
             if names:
-                lines.append(f"  {len(names)} {title}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
+                lines.append(
+                    f"  {len(names)} {title}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+                )
         raise UserError("\n".join(lines))
     with torch.no_grad():
         for name, parameter in own.items():

@@ -1,0 +1,148 @@
+"""The runs of docs/methods/vlrm.md: RL seeds on separately pretrained worlds, and the ablations the paper names.
+
+    python benchmarks/vlrm_miniature.py run --out RESULTS --world 0= --world 1=DIR --seeds 5
+    python benchmarks/vlrm_miniature.py ablate --out RESULTS --itm-one-word DIR
+    python benchmarks/vlrm_miniature.py table --out RESULTS
+
+A world is NUMBER=FOLDER of `limner world build --seed NUMBER -o FOLDER`; an empty folder is the packaged one. Finished runs are skipped, so
+that a killed call goes on. Each run trains recipes/tiny/vlrm.yaml and measures its best checkpoint (chosen on validation) on the test
+scenes and on the scenes of unseen compositions, beam 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from limner import compare, config, evaluate, train
+
+MODELS = {"captioner.path": "captioner", "rewards.itm.path": "itm", "evaluate.clip": "clip"}
+ABLATIONS: dict[str, list[str]] = {
+    "as the recipe": [],
+    "without ref": ["rewards.fluency=null"],
+    "without the penalties": ["rewards.bad_phrases=null", "rewards.repeats=null", "rewards.no_eos=null"],
+    "one-layer value head": ["advantage.value.head=[]"],
+    "no value function": ["advantage.value=null"],
+    "p instead of log p, same rate": ["objective.of=probability"],
+    "p, a third of the rate": ["objective.of=probability", "update.lr=LR/3"],
+    "p, twice the rate": ["objective.of=probability", "update.lr=LR*2"],
+    "log p, a third of the rate": ["update.lr=LR/3"],
+    "log p, twice the rate": ["update.lr=LR*2"],
+    "temperature 2": ["rollout.temperature=2.0"],
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    name: str
+    world: str
+    folder: str
+    seed: int
+    overrides: tuple[str, ...] = ()
+    recipe: str = "tiny/vlrm"
+
+
+def overrides_of(job: Job, out: Path) -> list[str]:
+    """Command-line overrides of a run."""
+    models = [f"{key}={job.folder}/{name}" for key, name in MODELS.items()] if job.folder else []
+    lr = config.load(job.recipe).update.lr
+    values = [o.replace("LR/3", str(lr / 3)).replace("LR*2", str(lr * 2)) for o in job.overrides]
+    place = [f"run.output={out}", f"run.name={slug(job)}", f"run.seed={job.seed}"]
+    return [*models, *values, *place]
+
+
+def slug(job: Job) -> str:
+    """Folder name of a run."""
+    return "".join(c if c.isalnum() else "-" for c in f"{job.name}-world{job.world}-seed{job.seed}")
+
+
+def run(job: Job, out: Path) -> dict[str, object]:
+    """Train, measure, and return the row of the table."""
+    folder = out / slug(job)
+    recipe = config.load(job.recipe, overrides_of(job, out))
+    started = (folder / "resolved.json").is_file()
+    train.train(recipe, resume=folder if started else None)
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    unseen = folder / "evaluation" / "unseen.json"
+    start = time.perf_counter()
+    evaluate.evaluate_command(
+        str(folder), data="world:unseen", out=unseen, metrics=recipe.evaluate.metrics, clip=recipe.evaluate.clip,
+    )  # fmt: skip
+    both = compare.compare(
+        folder / "evaluation" / "before.json", folder / "evaluation" / "after.json"
+    ).plain()
+    return {
+        "name": job.name, "world": job.world, "seed": job.seed, "train_seconds": sum(step["seconds"] for step in steps),
+        "threads": torch.get_num_threads(), "unseen_seconds": time.perf_counter() - start, "compare": both,
+        "unseen": json.loads(unseen.read_text())["summary"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["run", "ablate", "table"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--world", action="append", default=[], metavar="NUMBER=FOLDER")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--itm-one-word", default="", help="folder of the ablation's ITM")
+    parser.add_argument("--only", default="", help="ablations whose name starts with this")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.what == "table":
+        print(table(args.out))
+        return
+    torch.set_num_threads(args.threads)
+    worlds = dict(pair.split("=", 1) for pair in args.world) or {"0": ""}
+    jobs = [Job("vlrm", world, folder, seed) for world, folder in worlds.items() for seed in args.seeds]
+    if args.what == "ablate":
+        jobs = [Job(name, "0", "", 0, tuple(o)) for name, o in ABLATIONS.items() if name != "as the recipe"]
+        jobs.append(Job("VLRM-RS", "0", "", 0, recipe="tiny/vlrm_rs"))
+        if args.itm_one_word:
+            jobs.append(
+                Job("ITM of one-wrong-word negatives", "0", "", 0, (f"rewards.itm.path={args.itm_one_word}",))
+            )
+        jobs = [job for job in jobs if job.name.startswith(args.only)]
+    for job in jobs:
+        row = args.out / f"{slug(job)}.json"
+        if not row.exists():
+            row.write_text(json.dumps(run(job, args.out), indent=1))
+
+
+def table(out: Path) -> str:
+    """Markdown rows of all finished runs."""
+    rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    head = ["run", "world", "seed", "R@1", "rise, 95% interval", "coverage", "true", "relations true", "words", "bad phrases",
+            "distinct", "unseen: R@1", "unseen: coverage", "unseen: true", "training, s"]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        measured = {m["measure"]: m for m in row["compare"]["differences"]}
+        before = {name: m["a"] for name, m in measured.items()}
+        after = {name: m["b"] for name, m in measured.items()}
+        rise = measured["clip_recall_r1"]["change"]
+        unseen = {name: m["value"] for name, m in row["unseen"].items()}
+        cells = [
+            row["name"], row["world"], str(row["seed"]),
+            f"{before['clip_recall_r1']:.3f} -> {after['clip_recall_r1']:.3f}",
+            f"+{rise['value']:.3f} [{rise['low']:.3f}, {rise['high']:.3f}]",
+            f"{before['coverage']:.3f} -> {after['coverage']:.3f}", f"{after['facts_true']:.3f}",
+            f"{after['relations_true']:.3f}", f"{before['words']:.1f} -> {after['words']:.1f}",
+            f"{after['bad_phrases']:.3f}", f"{after['distinct_captions']:.0f}", f"{unseen['clip_recall_r1']:.3f}",
+            f"{unseen['coverage']:.3f}", f"{unseen['facts_true']:.3f}", f"{row['train_seconds']:.0f}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
