@@ -150,6 +150,27 @@ def false_relation(scene: Scene, caption: str, rng: np.random.Generator) -> str 
     return " ".join([*words[:start], _spoken(false[rng.integers(len(false))]), *words[stop:]])
 
 
+def invent(scene: Scene, caption: str, rng: np.random.Generator) -> str:
+    """Add a thing to a caption, before its background: one that is not there, or one named before.
+
+    Raises:
+        ValueError: the caption names nothing.
+    """
+    words = caption.split()
+    named = [place for place, word in enumerate(words) if word in SHAPES]
+    if not named:
+        raise ValueError(f"the caption {caption!r} names nothing that could be named again")
+    if rng.random() < 0.5:
+        place = named[rng.integers(len(named))]
+        thing = words[place - 1 : place + 1] if words[place - 1] in COLOURS else words[place : place + 1]
+    else:
+        absent = sorted(set(SHAPES) - {thing.shape for thing in scene.things})
+        thing = [tuple(COLOURS)[rng.integers(len(COLOURS))], absent[rng.integers(len(absent))]]
+    joint = ("and", *map(_spoken, _SPOKEN))[rng.integers(len(_SPOKEN) + 1)]
+    end = named[-1] + 1
+    return " ".join([*words[:end], joint, "a", *thing, *words[end:]])
+
+
 def has_held_out_pair(caption: str) -> bool:
     """Does a caption name a (colour, shape) pair of HELD_OUT?"""
     words = caption.split()

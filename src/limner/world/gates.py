@@ -14,7 +14,7 @@ from rich.table import Table
 from transformers import Blip2ForConditionalGeneration, Blip2ForImageTextRetrieval, CLIPModel
 
 from limner.world import clip, itm, models
-from limner.world.captions import corrupt, false_relation, full
+from limner.world.captions import corrupt, false_relation, full, invent
 from limner.world.scenes import Scene
 from limner.world.tokenizer import framed, tokenizer
 from limner.world.training import pictures
@@ -47,6 +47,8 @@ GATES = (
     Gate("clip_recall_at_1_of_full_captions", 0.90),
     Gate("itm_true_above_one_wrong_word", 0.85),
     Gate("itm_true_above_false_relation", 0.85),
+    Gate("itm_true_above_invented_thing", 0.85),
+    Gate("itm_true_above_invented_thing_alone", 0.85),
     Gate("itm_ladder_smallest_rise", 0.01),
     Gate("sampled_share_true", 0.97),
     Gate("sampled_detailed_share_true", 0.97),
@@ -105,6 +107,11 @@ def _itm_numbers(folder: Path, scenes: Sequence[Scene], images: torch.Tensor) ->
     rows = [row for row, caption in enumerate(false) if caption is not None]
     lower = score(rows, [caption for caption in false if caption is not None])
     numbers["itm_true_above_false_relation"] = (truth_logits[rows] > lower).float().mean().item()
+    more = score(range(len(scenes)), [invent(*pair, rng) for pair in zip(scenes, true, strict=True)])
+    alone = torch.tensor([len(scene.things) == 1 for scene in scenes])
+    numbers["itm_true_above_invented_thing"] = (truth_logits > more).float().mean().item()
+    numbers["itm_true_above_invented_thing_alone"] = (truth_logits > more)[alone].float().mean().item()
+    numbers["itm_logit_invented_thing"] = more.mean().item()
     numbers["itm_logit_false_relation"] = lower.mean().item()
     numbers["itm_logit_one_wrong_word"] = score(range(len(scenes)), wrong).mean().item()
     numbers["itm_logit_other_image"] = score(range(len(scenes)), true[1:] + true[:1]).mean().item()

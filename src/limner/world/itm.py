@@ -4,7 +4,8 @@ It tells a picture's caption from other captions. Most negatives are captions of
 model trained mostly on one-wrong-word negatives finds every true caption equally good and gives no reason
 for detail. Positives hold a wrong word now and then, as web text does, which makes one wrong word cost
 something and not everything. A second phase adds false relations. In both, captions of one scene are
-ranked in pairs: one fact more must be worth more, and so must one wrong word less.
+ranked in pairs: one fact more must be worth more, and so must one wrong word or one invented thing less.
+(Without the invented things a policy learns to invent them where a scene has only one thing to name.)
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,16 @@ from torch import nn
 from torch.nn import functional
 
 from limner.world import models, vision
-from limner.world.captions import corrupt, false_relation, full, has_held_out_pair, noisy, partial, varied
+from limner.world.captions import (
+    corrupt,
+    false_relation,
+    full,
+    has_held_out_pair,
+    invent,
+    noisy,
+    partial,
+    varied,
+)
 from limner.world.scenes import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, Scene, Thing, render
 from limner.world.tokenizer import framed
 from limner.world.training import QueryHeads, Report, Schedule, fit, pictures, targets
@@ -26,7 +36,7 @@ from limner.world.truth import check
 _PAIRS, _RANKED = 44, 12
 _SIBLINGS = 6000
 _MARGIN = 0.5
-"""What a fact more, or a wrong word less, should add to the match logit at least."""
+"""What a fact more, or a fault less, should add to the match logit at least."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class Negatives:
     """Share of captions with one wrong word, on their own picture."""
     relation: float = 0.0
     """Share of captions with a false relation, on their own picture."""
+    invented: float = 0.12
+    """Share of captions with a thing that is not there or was named before, on their own picture."""
     word_noise: float = 0.06
     """Share of wrong words in the captions that belong to their picture."""
     ranked: bool = True
@@ -53,7 +65,10 @@ PHASES = {
         (Schedule(steps=1000, lr=8e-4), Negatives(relation=0.3, word_noise=0.03)),
     ),
     "one_word": (
-        (Schedule(steps=2000, lr=1.2e-3), Negatives(similar=0.0, sibling=0.0, one_word=0.9, ranked=False)),
+        (
+            Schedule(steps=2000, lr=1.2e-3),
+            Negatives(similar=0.0, sibling=0.0, one_word=0.9, invented=0.0, ranked=False),
+        ),
     ),
 }
 """Kind of negatives -> its phases. "one_word" is the ablation."""
@@ -114,6 +129,8 @@ class _Training:
         self.scenes = scenes + others
         self.features = models.image_features(vit, torch.cat([images, near]))
         self.truth = targets(self.scenes)
+        counts = np.array([len(scene.things) for scene in self.scenes])
+        self.rows_of_count = (np.nonzero(counts == 1)[0], np.nonzero(counts == 2)[0], np.arange(len(counts)))
         self.model = models.matcher()
         self.model.vision_model.load_state_dict(vit.state_dict())
         self.model.vision_model.requires_grad_(False)
@@ -157,6 +174,9 @@ class _Training:
             false = false_relation(scene, true, rng)
             if false is not None:
                 return row, caption, row, false
+        elif chance > 1 - self.negatives.invented:
+            place = self._few_things(rng)
+            return row, caption, place, self._invented(self.scenes[place], self._detailed(place, rng), rng)
         if near:
             return row, caption, (row + self.own if row < self.own else row - self.own), caption
         return row, caption, self._other(caption, rng), caption
@@ -169,15 +189,33 @@ class _Training:
         return max(rows, key=lambda row: check(self.scenes[row], caption).share_true)
 
     def _ranked(self, rng: np.random.Generator) -> tuple[int, str, str]:
-        """A picture and two captions of it, the second better by a fact more or a wrong word less."""
+        """A picture and two captions of it, the second better by a fact more or a fault less."""
+        kind = rng.random()
+        if kind < 0.35:
+            row = self._few_things(rng)
+            true = self._detailed(row, rng)
+            return row, self._invented(self.scenes[row], true, rng), true
         row = int(rng.integers(len(self.scenes)))
         scene = self.scenes[row]
-        if rng.random() < 0.5:
-            steps = ladder(scene)
-            low = int(rng.integers(len(steps) - 1))
-            return row, steps[low], steps[low + 1]
-        true = varied(scene, rng, 1.0 if rng.random() < 0.7 else None)
-        return row, self._allowed(lambda: corrupt(true, rng, scene)), true
+        if kind < 0.65:
+            true = self._detailed(row, rng)
+            return row, self._allowed(lambda: corrupt(true, rng, scene)), true
+        steps = ladder(scene)
+        low = int(rng.integers(len(steps) - 1))
+        return row, steps[low], steps[low + 1]
+
+    def _detailed(self, row: int, rng: np.random.Generator) -> str:
+        """A true caption, most often a full one."""
+        return varied(self.scenes[row], rng, 1.0 if rng.random() < 0.7 else None)
+
+    def _invented(self, scene: Scene, caption: str, rng: np.random.Generator) -> str:
+        return self._allowed(lambda: invent(scene, caption, rng))
+
+    def _few_things(self, rng: np.random.Generator) -> int:
+        """A scene with one thing (45%), two things (30%) or any number."""
+        count = int(rng.choice(3, p=(0.45, 0.3, 0.25)))
+        rows = self.rows_of_count[count]
+        return int(rows[rng.integers(len(rows))])
 
     def _word_loss(self, states: torch.Tensor, rows: Sequence[int], captions: Sequence[str]) -> torch.Tensor:
         """Every word that states a fact tells whether it is true; states (rows, T, WIDTH), BOS first."""

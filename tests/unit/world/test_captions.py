@@ -10,6 +10,7 @@ from limner.world.captions import (
     false_relation,
     full,
     has_held_out_pair,
+    invent,
     noisy,
     terse,
     varied,
@@ -82,6 +83,21 @@ def test_false_relation_is_false_and_the_rest_stays_true():
         assert [fact.kind for fact in false] == ["relation"]
         assert "below" not in wrong
     assert false_relation(TWO, "a star and a ring", rng) is None
+
+
+def test_an_invented_thing_is_one_false_thing_more_before_the_background():
+    rng = np.random.default_rng(0)
+    for told in SCENES:
+        before = varied(told, rng)
+        after = invent(told, before, rng)
+        assert len(after.split()) >= len(before.split()) + 3
+        false = [fact for fact in check(told, after).stated if not fact.true]
+        assert "shape" in {fact.kind for fact in false}
+        assert check(told, after).coverage == check(told, before).coverage
+        if before.endswith("background"):
+            assert after.split()[-4:] == before.split()[-4:]
+    with pytest.raises(ValueError, match="names nothing"):
+        invent(TWO, "on a pink background", rng)
 
 
 def test_noise_has_its_rate():

@@ -16,6 +16,7 @@ from limner.world.scenes import (
     random_scene,
     render,
     scene,
+    strange_palette,
 )
 
 SPLIT_NAMES = sorted(SPLITS)
@@ -30,7 +31,7 @@ def test_scenes_are_well_formed(split):
     for index in range(300):
         told = scene(0, index, split)
         assert told.background in BACKGROUNDS
-        assert 1 <= len(told.things) <= 3
+        assert (2 if split == "unseen" else 1) <= len(told.things) <= 3
         shapes = [thing.shape for thing in told.things]
         assert len(set(shapes)) == len(shapes)
         assert set(shapes) <= set(SHAPES)
@@ -77,6 +78,17 @@ def test_a_thing_is_drawn_in_its_cell_and_colour(shape):
     assert grey[:, : PIXELS // 2].all()
     assert grey[PIXELS // 2 :].all()
     assert red[12, 36] == (shape != "ring"), "only a ring is hollow"
+
+
+def test_strange_colours_are_far_from_all_that_have_names():
+    named = np.array([*COLOURS.values(), *BACKGROUNDS.values()])
+    palette = strange_palette(np.random.default_rng(0))
+    assert palette.keys() == COLOURS.keys()
+    for levels in palette.values():
+        assert np.linalg.norm(named - levels, axis=1).min() > 70
+    told = Scene("grey", (Thing("square", "red", column=0, row=0, dx=0, dy=0),))
+    pixels = np.asarray(render(told, 0, palette=palette)).astype(int)
+    assert np.abs(pixels[12, 12] - palette["red"]).max() <= 8
 
 
 @pytest.mark.parametrize(("index", "split"), [(-1, "test"), (1000, "test"), (0, "holiday")])
