@@ -1,12 +1,13 @@
-"""The runs of docs/methods/vlrm.md: RL seeds on separately pretrained worlds, and the ablations the paper names.
+"""The runs of docs/methods/vlrm.md: RL seeds on separately pretrained worlds, and the paper's ablations.
 
     python benchmarks/vlrm_miniature.py run --out RESULTS --world 0= --world 1=DIR --seeds 5
     python benchmarks/vlrm_miniature.py ablate --out RESULTS --itm-one-word DIR
     python benchmarks/vlrm_miniature.py table --out RESULTS
 
-A world is NUMBER=FOLDER of `limner world build --seed NUMBER -o FOLDER`; an empty folder is the packaged one. Finished runs are skipped, so
-that a killed call goes on. Each run trains recipes/tiny/vlrm.yaml and measures its best checkpoint (chosen on validation) on the test
-scenes and on the scenes of unseen compositions, beam 5.
+A world is NUMBER=FOLDER of `limner world build --seed NUMBER -o FOLDER`; an empty folder is the packaged
+one. Finished runs are skipped, so that a killed call goes on. Each run trains recipes/tiny/vlrm.yaml and
+measures its best checkpoint (chosen on validation) on the test scenes and on the scenes of unseen
+compositions, beam 5.
 """
 
 from __future__ import annotations
@@ -73,14 +74,16 @@ def run(job: Job, out: Path) -> dict[str, object]:
     unseen = folder / "evaluation" / "unseen.json"
     start = time.perf_counter()
     evaluate.evaluate_command(
-        str(folder), data="world:unseen", out=unseen, metrics=recipe.evaluate.metrics, clip=recipe.evaluate.clip,
+        str(folder), data="world:unseen", out=unseen, metrics=recipe.evaluate.metrics,
+        clip=recipe.evaluate.clip,
     )  # fmt: skip
     both = compare.compare(
         folder / "evaluation" / "before.json", folder / "evaluation" / "after.json"
     ).plain()
     return {
-        "name": job.name, "world": job.world, "seed": job.seed, "train_seconds": sum(step["seconds"] for step in steps),
-        "threads": torch.get_num_threads(), "unseen_seconds": time.perf_counter() - start, "compare": both,
+        "name": job.name, "world": job.world, "seed": job.seed, "threads": torch.get_num_threads(),
+        "train_seconds": sum(step["seconds"] for step in steps),
+        "unseen_seconds": time.perf_counter() - start, "compare": both,
         "unseen": json.loads(unseen.read_text())["summary"],
     }  # fmt: skip
 
@@ -122,8 +125,10 @@ def main() -> None:
 def table(out: Path) -> str:
     """Markdown rows of all finished runs."""
     rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
-    head = ["run", "world", "seed", "R@1", "rise, 95% interval", "coverage", "true", "relations true", "words", "bad phrases",
-            "distinct", "unseen: R@1", "unseen: coverage", "unseen: true", "training, s"]  # fmt: skip
+    head = [
+        "run", "world", "seed", "R@1", "rise, 95% interval", "coverage", "true", "relations true", "words",
+        "bad phrases", "distinct", "unseen: R@1", "unseen: coverage", "unseen: true", "training, s",
+    ]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         measured = {m["measure"]: m for m in row["compare"]["differences"]}
@@ -137,8 +142,9 @@ def table(out: Path) -> str:
             f"+{rise['value']:.3f} [{rise['low']:.3f}, {rise['high']:.3f}]",
             f"{before['coverage']:.3f} -> {after['coverage']:.3f}", f"{after['facts_true']:.3f}",
             f"{after['relations_true']:.3f}", f"{before['words']:.1f} -> {after['words']:.1f}",
-            f"{after['bad_phrases']:.3f}", f"{after['distinct_captions']:.0f}", f"{unseen['clip_recall_r1']:.3f}",
-            f"{unseen['coverage']:.3f}", f"{unseen['facts_true']:.3f}", f"{row['train_seconds']:.0f}",
+            f"{after['bad_phrases']:.3f}", f"{after['distinct_captions']:.0f}",
+            f"{unseen['clip_recall_r1']:.3f}", f"{unseen['coverage']:.3f}", f"{unseen['facts_true']:.3f}",
+            f"{row['train_seconds']:.0f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

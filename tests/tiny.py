@@ -1,4 +1,4 @@
-"""Small models of the real classes with random weights, made in a moment, for tests that need no trained one."""
+"""Small models of the real classes with random weights, made in a moment, for tests without trained ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring: every reward of the recipe on every caption, weighted and summed; what could not be scored is left out and counted."""
+"""Scoring: every reward on every caption, weighted and summed; what could not be scored is only counted."""
 
 from __future__ import annotations
 

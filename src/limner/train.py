@@ -1,4 +1,4 @@
-"""The loop: data -> roll-outs -> rewards -> advantages -> loss -> update -> report, in that order, for every method."""
+"""The loop: data -> roll-outs -> rewards -> advantages -> loss -> update -> report, whatever the method."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Trainer:
     def _report(
         self, rollouts: Rollouts, scores: Scores, targets: Targets, metrics: dict[str, Mean], refused: str
     ) -> None:
-        """Evaluate, write samples and checkpoints when they are due; stop after too many refused steps in a row."""
+        """Evaluate, write samples and checkpoints when due; stop after too many refused steps in a row."""
         step, recipe = self.progress.step, self.recipe
         last = step == recipe.update.steps
         metrics["refused"] = watch.flag(refused)
@@ -145,8 +145,8 @@ class Trainer:
         found = checkpoint.steps(self.folder / "checkpoints")
         good = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         return (
-            f"step {self.progress.step}: {refused} is not finite, {self.progress.bad_steps} steps in a row were refused; "
-            f"{good}. A lower update.lr, or run.dtype=float32, is the usual remedy"
+            f"step {self.progress.step}: {refused} is not finite, {self.progress.bad_steps} steps in a row "
+            f"were refused; {good}. A lower update.lr, or run.dtype=float32, is the usual remedy"
         )
 
     def _generator(self) -> torch.Generator:

@@ -1,7 +1,7 @@
 """What flows through a run: Sample -> Rollouts -> Scores -> Targets, and the means that are logged.
 
-Dimension letters: B samples, G captions a sample, N = B*G rows (row n belongs to sample n // G), T caption tokens, V vocabulary,
-D features. Tensors are padded on the right; a mask is named for what True selects.
+Dimension letters: B samples, G captions a sample, N = B*G rows (row n belongs to sample n // G), T caption
+tokens, V vocabulary, D features. Tensors are padded on the right; a mask is named for what True selects.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ModelInputs(Protocol):
 
 @dataclass(frozen=True)
 class Words:
-    """Where a caption's words lie among its tokens; made once a roll-out, shared by every word-level reward."""
+    """Where a caption's words lie among its tokens; made once a roll-out, for every word-level reward."""
 
     words: tuple[str, ...]
     """Lower-cased words in order of appearance, punctuation marks apart."""
@@ -77,7 +77,10 @@ class Rollouts:
     caption_mask: torch.Tensor
     """(N, T) bool, True on generated tokens including the end-of-sequence token."""
     logprobs: torch.Tensor
-    """(N, T) float32 log-probabilities under the policy that generated them, before temperature and top-k; 0 on padding."""
+    """(N, T) float32 log-probabilities under the policy that generated them; 0 on padding.
+
+    They are those before temperature and top-k.
+    """
     ended: torch.Tensor
     """(N,) bool, True where the last token is the end-of-sequence token (False: cut by the length limit)."""
     texts: tuple[str, ...]
@@ -85,7 +88,7 @@ class Rollouts:
     words: tuple[Words, ...]
     """N maps from words to tokens."""
     lm_logprobs: torch.Tensor | None = None
-    """(N, T) log-probabilities under the frozen language model alone (no image, no adapter); where something needs "lm_logprobs"."""
+    """(N, T) log-probabilities of the language model without the image; where "lm_logprobs" is needed."""
     values: torch.Tensor | None = None
     """(N, T) value of the state in which token t was chosen; where something needs "values"."""
 
@@ -113,7 +116,10 @@ class Part:
     """What one reward says of N captions, before its weight."""
 
     values: torch.Tensor
-    """(N,) a caption, or (N, T) a token (0 where a token earns nothing); NaN where it could not be scored. Higher is better."""
+    """(N,) a caption, or (N, T) a token (0 where a token earns nothing); higher is better.
+
+    NaN where it could not be scored.
+    """
     details: tuple[Mapping[str, object], ...] = ()
     """N explanations for people (which phrase, which word), or none."""
 
@@ -125,9 +131,12 @@ class Scores:
     parts: Mapping[str, Part]
     """Every reward by its name in the recipe, before its weight."""
     rewards: torch.Tensor
-    """(N, T) weighted sum; a reward of the whole caption stands on its last token. 0 on padding and on unscored captions."""
+    """(N, T) weighted sum; a reward of the whole caption stands on its last token.
+
+    0 on padding and on unscored captions.
+    """
     scored: torch.Tensor
-    """(N,) bool, False where any part was NaN: such a caption takes no part in means, baselines or the loss."""
+    """(N,) bool, False where any part was NaN: the caption takes no part in means, baselines or the loss."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time of each reward."""
 

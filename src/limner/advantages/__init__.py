@@ -1,1 +1,1 @@
-"""Advantages: from scores to what the objective pushes towards. One file each; the file's name is its name in recipes."""
+"""Advantages: from scores to what the objective pushes towards; a file each, named as in recipes."""

@@ -1,4 +1,4 @@
-"""Return of every token minus its value, normalised over the whole batch: A2C as in VLRM (arXiv 2404.01911, section 3.5)."""
+"""Return of every token minus its value, normalised over the batch: A2C (VLRM, arXiv 2404.01911, 3.5)."""
 
 from __future__ import annotations
 

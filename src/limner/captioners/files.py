@@ -53,7 +53,7 @@ def read_config(path: str) -> Mapping[str, object]:
 def load_partial(model: nn.Module, file: Path, *, parts: Sequence[str]) -> int:
     """Load weights of the trained parts over a model, counting matched keys; a partial match is refused.
 
-    Newer transformers move BLIP-2's modules, so load_state_dict(strict=False) could load nothing without a word.
+    Newer transformers move BLIP-2's modules, so load_state_dict(strict=False) could silently load nothing.
 
     Args:
         model: the whole captioner.

@@ -1,1 +1,1 @@
-"""Objectives: from log-probabilities and targets to the policy loss. One file each; the file's name is its name in recipes."""
+"""Objectives: from log-probabilities and targets to the policy loss; a file each, named as in recipes."""

@@ -14,12 +14,12 @@ from limner.types import Targets
 class Objective(abc.ABC):
     """Settings and formula of one policy loss. A file holds one subclass with this name.
 
-    The loss of a step is sum(weights * losses) with weights made once over the whole batch, so that any split into
-    micro-batches gives the same gradient.
+    The loss of a step is sum(weights * losses) with weights made once over the whole batch, so that any
+    split into micro-batches gives the same gradient.
     """
 
     def weights(self, target_mask: torch.Tensor) -> torch.Tensor:
-        """(N, T) share of each token in the loss: mean over a caption's tokens, then over captions (1/n sum of the papers)."""
+        """(N, T) share of each token in the loss: mean over a caption's tokens (1/n), then over captions."""
         lengths = target_mask.sum(1, keepdim=True).clamp(min=1)
         captions = target_mask.any(1).sum().clamp(min=1)
         return target_mask.float() / lengths / captions
