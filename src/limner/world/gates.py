@@ -120,7 +120,7 @@ def _itm_numbers(folder: Path, scenes: Sequence[Scene], images: torch.Tensor) ->
 
 def _wrong_kind(scene: Scene, caption: str) -> Kind:
     """Kind of the exchanged word: a wrong shape makes all that is said of it false, and counts as shape."""
-    false = {fact.kind for fact in check(scene, caption).stated if not fact.true}
+    false: set[Kind] = {fact.kind for fact in check(scene, caption).stated if not fact.true}
     return "shape" if "shape" in false else false.pop()
 
 

@@ -143,17 +143,15 @@ class _Training:
         rows = [row for row, _, _, _ in pairs] + [row for _, _, row, _ in pairs]
         captions = [caption for _, caption, _, _ in pairs] + [caption for _, _, _, caption in pairs]
         ranked = [self._ranked(rng) for _ in range(_RANKED if self.negatives.ranked else 0)]
-        for better in (1, 2):
-            rows += [item[0] for item in ranked]
-            captions += [item[better] for item in ranked]
+        rows += [row for row, _, _ in ranked] * 2
+        captions += [worse for _, worse, _ in ranked] + [better for _, _, better in ranked]
         scenes = torch.tensor(rows)
-        logits, output = models.match(self.model, self.features[scenes], framed(captions))
+        logits, states = models.match(self.model, self.features[scenes], framed(captions))
         matching = torch.tensor([1] * _PAIRS + [0] * _PAIRS)
         loss = functional.cross_entropy(logits[: 2 * _PAIRS], matching)
         if ranked:
             worse, better = logits[2 * _PAIRS :, 1].chunk(2)
             loss = loss + (_MARGIN - (better - worse)).relu().mean()
-        states = output.last_hidden_state
         words = self._word_loss(states[:, models.QUERIES :], rows, captions)
         return loss + words + 0.3 * self.heads.loss(states, self.truth, scenes)
 

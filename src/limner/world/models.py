@@ -26,7 +26,6 @@ from transformers import (
     OPTConfig,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import BaseModelOutput
 
 from limner.world.scenes import PIXELS
 from limner.world.tokenizer import BOS, EOS, IMAGE, PAD, VOCABULARY, Kind, tokenizer
@@ -38,7 +37,8 @@ WIDTH = 96
 QUERIES = 8
 LONGEST_CAPTION = 24
 """Tokens that generation may add: the longest caption has 20 words and EOS."""
-_LAYERS = {"num_hidden_layers": 3, "num_attention_heads": 4}
+_LAYERS = 3
+_HEADS = 4
 
 
 def vision_config() -> Blip2VisionConfig:
@@ -49,7 +49,8 @@ def vision_config() -> Blip2VisionConfig:
         image_size=PIXELS,
         patch_size=PATCH,
         initializer_range=0.02,  # the default of 1e-10 cannot be trained from scratch
-        **_LAYERS,
+        num_hidden_layers=_LAYERS,
+        num_attention_heads=_HEADS,
     )
 
 
@@ -70,7 +71,8 @@ def blip2_config(*, text: bool) -> Blip2Config:
         cross_attention_frequency=1,
         encoder_hidden_size=WIDTH,
         use_qformer_text_input=text,
-        **_LAYERS,
+        num_hidden_layers=_LAYERS,
+        num_attention_heads=_HEADS,
     )
     language = OPTConfig(
         vocab_size=len(VOCABULARY),
@@ -83,7 +85,8 @@ def blip2_config(*, text: bool) -> Blip2Config:
         pad_token_id=PAD,
         bos_token_id=BOS,
         eos_token_id=EOS,
-        **_LAYERS,
+        num_hidden_layers=_LAYERS,
+        num_attention_heads=_HEADS,
     )
     return Blip2Config(
         vision_config=vision_config(),
@@ -128,7 +131,8 @@ def clip() -> CLIPModel:
         pad_token_id=PAD,
         bos_token_id=BOS,
         eos_token_id=EOS,
-        **_LAYERS,
+        num_hidden_layers=_LAYERS,
+        num_attention_heads=_HEADS,
     )
     vision = CLIPVisionConfig(
         hidden_size=WIDTH,
@@ -136,7 +140,8 @@ def clip() -> CLIPModel:
         projection_dim=WIDTH,
         image_size=PIXELS,
         patch_size=PATCH,
-        **_LAYERS,
+        num_hidden_layers=_LAYERS,
+        num_attention_heads=_HEADS,
     )
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
@@ -152,13 +157,15 @@ def save(model: PreTrainedModel, folder: Path, *, kind: Kind) -> None:
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
     tokenizer(kind).save_pretrained(folder)
-    look = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    square = {"height": PIXELS, "width": PIXELS}
+    middle = [0.5] * 3
     if kind == "clip":
-        side = {"shortest_edge": PIXELS}
-        crop = {"height": PIXELS, "width": PIXELS}
-        CLIPImageProcessorPil(size=side, crop_size=crop, **look).save_pretrained(folder)
+        processor = CLIPImageProcessorPil(
+            size={"shortest_edge": PIXELS}, crop_size=square, image_mean=middle, image_std=middle
+        )
     else:
-        BlipImageProcessorPil(size={"height": PIXELS, "width": PIXELS}, **look).save_pretrained(folder)
+        processor = BlipImageProcessorPil(size=square, image_mean=middle, image_std=middle)
+    processor.save_pretrained(folder)
 
 
 def pixels(images: Sequence[Image.Image]) -> torch.Tensor:
@@ -181,7 +188,7 @@ def prefix(model: Blip2ForConditionalGeneration, features: torch.Tensor) -> torc
 
 def match(
     model: Blip2ForImageTextRetrieval, features: torch.Tensor, tokens: torch.Tensor
-) -> tuple[torch.Tensor, BaseModelOutput]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Image-text matching on features that are already there.
 
     Args:
@@ -190,14 +197,14 @@ def match(
         tokens: (rows, T) framed captions.
 
     Returns:
-        Logits (rows, 2), no match and match, and the Q-Former's output over queries and text.
+        Logits (rows, 2), no match and match, and the Q-Former's states (rows, QUERIES + T, WIDTH).
     """
     queries = model.query_tokens.expand(len(features), -1, -1)
     seen = torch.cat([torch.ones(len(tokens), QUERIES, dtype=torch.long), (tokens != PAD).long()], 1)
-    output = model.qformer(
+    states = model.qformer(
         query_embeds=model.embeddings(input_ids=tokens, query_embeds=queries),
         query_length=QUERIES,
         attention_mask=seen,
         encoder_hidden_states=features,
-    )
-    return model.itm_head(output.last_hidden_state[:, :QUERIES]).mean(1), output
+    ).last_hidden_state
+    return model.itm_head(states[:, :QUERIES]).mean(1), states

@@ -135,8 +135,8 @@ class _Reader:
         self.last, self.colours, self.relations = named, [], []
 
     def _relate(self, start: int, stop: int, relation: str, first: _Named, second: _Named) -> None:
-        there = first.thing is not None and second.thing is not None
-        true = there and holds(relation, first.thing, second.thing)
+        one, other = first.thing, second.thing
+        true = one is not None and other is not None and holds(relation, one, other)
         if true:
             self.related.add(frozenset((first.shape, second.shape)))
         words = f"{relation} of" if relation in ("left", "right") else relation
