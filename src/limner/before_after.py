@@ -33,11 +33,15 @@ def measure(recipe: Recipe, policy: Policy, folder: Path, *, name: str) -> None:
     from limner.evaluate import Gauge, cropped
     from limner.report import images
 
-    gauge = Gauge(settings.metrics, clip=settings.clip, itm=settings.itm, captioner=policy, device=str(policy.device))
+    gauge = Gauge(
+        settings.metrics, clip=settings.clip, itm=settings.itm, captioner=policy, device=str(policy.device)
+    )
     samples, batch = iter(settings.test), recipe.update.micro_batch
     groups = iter(lambda: [cropped(sample) for sample in islice(samples, batch)], [])
     counted = -(-len(settings.test) // batch)
-    for group in track(groups, f"measuring {name} the run", counted, console=Console(stderr=True), transient=True):
+    for group in track(
+        groups, f"measuring {name} the run", counted, console=Console(stderr=True), transient=True
+    ):
         gauge.add(policy.caption(group, settings.test_decoding), group)
         images.save(folder / "evaluation" / "images", group)
     if not gauge.rows:

@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed into place, safetensors and JSON only, the last few and the best kept."""
+"""Checkpoints: written beside and renamed, safetensors and JSON only, the last few and the best kept."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def save(folder: Path, progress: Progress, optimisers: Mapping[str, Optimiser], 
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     for name, optimiser in optimisers.items():
-        tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in optimiser.state().items()}
+        tensors = {
+            key: tensor.detach().cpu().contiguous().clone() for key, tensor in optimiser.state().items()
+        }
         save_file(tensors, beside / f"{name}.safetensors")
     (beside / "progress.json").write_text(json.dumps(vars(progress)) + "\n", encoding="utf8")
     for file in [*beside.iterdir(), beside]:

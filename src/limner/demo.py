@@ -12,7 +12,9 @@ from limner.train import train
 
 
 def demo(out: Path) -> Path:
-    """Train the miniature captioner, measure it before and after on scenes looked at for nothing else, write the report.
+    """Train the miniature captioner, measure it before and after, write the report.
+
+    The scenes it is measured on are looked at for nothing else.
 
     Args:
         out: folder of the run; taken up where it stopped if it holds an unfinished run.
@@ -28,7 +30,11 @@ def demo(out: Path) -> Path:
         recipe = config.load_resolved(out / "resolved.json")
     start = time.perf_counter()
     run = train(recipe, resume=resume)
-    console.print(f"trained and measured in {(time.perf_counter() - start) / 60:.1f} minutes", highlight=False)
-    console.print(compare.compare(run / "evaluation" / "before.json", run / "evaluation" / "after.json").table())
+    console.print(
+        f"trained and measured in {(time.perf_counter() - start) / 60:.1f} minutes", highlight=False
+    )
+    console.print(
+        compare.compare(run / "evaluation" / "before.json", run / "evaluation" / "after.json").table()
+    )
     console.print(f"report: {(run / 'report.html').resolve()}", highlight=False, soft_wrap=True)
     return run / "report.html"

@@ -5,7 +5,7 @@ class UserError(Exception):
     """A mistake in what was given: the message names the file, row or key, and says what to do."""
 
 
-class Reject(Exception):  # noqa: N818  (it is a verdict on one item, not a failure of the program)
+class Reject(Exception):
     """One item that cannot be used: the job records its id with this reason, counts it and goes on."""
 
     def __init__(self, reason: str):

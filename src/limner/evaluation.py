@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -153,8 +153,8 @@ def _row(row: Row) -> dict[str, object]:
     return value | ({"facts": list(row.facts)} if row.facts else {})
 
 
-def _read_row(row: Mapping[str, object]) -> Row:
-    return Row(row["id"], row["caption"], _numbers(row["measures"]), tuple(row.get("facts", ())))  # type: ignore[arg-type]
+def _read_row(row: Mapping[str, Any]) -> Row:
+    return Row(row["id"], row["caption"], _numbers(row["measures"]), tuple(row.get("facts", ())))
 
 
 def _read_interval(made: Mapping[str, float | None]) -> Interval:

@@ -1,4 +1,4 @@
-"""From a run to checkpoints others load: a Hugging Face folder, and the published VLRM form (trained part only)."""
+"""From a run to files others load: a Hugging Face folder, and the published VLRM form (trained part only)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def load_run(run: Path, which: str = "best", *, device: str = "auto", dtype: str
     """
     recipe = load_resolved(run / "resolved.json")
     folder = checkpoint.choose(run, which)
-    policy: Policy = recipe.captioner.load(device=torch_device(device), dtype=torch_dtype(dtype or recipe.run.dtype))
+    policy: Policy = recipe.captioner.load(
+        device=torch_device(device), dtype=torch_dtype(dtype or recipe.run.dtype)
+    )
     state = load_file(folder / "policy.safetensors")
     with torch.no_grad():
         for name, parameter in policy.trained().items():

@@ -1,4 +1,4 @@
-"""The policy update: loss over micro-batches, then one guarded optimiser step for policy and value function."""
+"""The policy update: loss over micro-batches, then one guarded step of policy and value function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Learner:
 
     def __init__(self, policy: Policy, objective: Objective, optimiser: Optimiser, *, micro_batch: int):
         """Keep the parts; `micro_batch` rows go through the model at once."""
-        self.policy, self.objective, self.optimiser, self.micro_batch = policy, objective, optimiser, micro_batch
+        self.policy, self.objective = policy, objective
+        self.optimiser, self.micro_batch = optimiser, micro_batch
 
     def backward(self, rollouts: Rollouts, targets: Targets) -> dict[str, Mean]:
         """Add the gradient of the policy loss over N captions; returns what is logged about it."""
@@ -47,7 +48,8 @@ def guarded_step(
         step: counted from 0, for the learning rate.
         optimisers: by name.
         losses: the metrics of this step; its `loss/` entries are checked.
-        scores: of this step. A NaN is an unscored caption and allowed, unless nothing was scored; infinity never is.
+        scores: of this step. A NaN is an unscored caption and allowed, unless nothing was scored; infinity
+            never is.
 
     Returns:
         The gradient norms, and an empty string or the names of what was not finite.
@@ -56,7 +58,9 @@ def guarded_step(
     if not scores.scored.any():
         unscored = [name for name, part in scores.parts.items() if part.values.isnan().any()]
         bad += [f"reward {name} of every caption" for name in unscored]
-    bad += [name for name, mean in losses.items() if name.startswith("loss/") and not math.isfinite(mean.value)]
+    bad += [
+        name for name, mean in losses.items() if name.startswith("loss/") and not math.isfinite(mean.value)
+    ]
     norms = {f"gradient/{name}": Mean(optimiser.clip(), 1.0) for name, optimiser in optimisers.items()}
     bad += [name for name, norm in norms.items() if not math.isfinite(norm.value)]
     if not bad:

@@ -7,7 +7,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     from limner.config import Recipe
@@ -32,7 +39,9 @@ class Show:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Leave the bar as it is."""
         self.bar.stop()
 
@@ -40,7 +49,13 @@ class Show:
         """Move on by one step."""
         numbers = [f"{short} {row[key]:.2f}" for key, short in SHORT.items() if row.get(key) is not None]
         self.bar.update(self.task, completed=int(row["step"] or 0), numbers="  ".join(numbers))
-        measured = {k.removeprefix("evaluate/"): v for k, v in row.items() if k.startswith("evaluate/") and v is not None}
+        measured = {
+            k.removeprefix("evaluate/"): v
+            for k, v in row.items()
+            if k.startswith("evaluate/") and v is not None
+        }
         if measured:
             kept = sorted(measured, key=lambda name: name != self.best)
-            self.bar.console.print(f"step {row['step']}: " + "  ".join(f"{name} {measured[name]:.3f}" for name in kept))
+            self.bar.console.print(
+                f"step {row['step']}: " + "  ".join(f"{name} {measured[name]:.3f}" for name in kept)
+            )

@@ -1,7 +1,7 @@
 """The run directory: everything about a run, nothing outside it.
 
-    runs/NAME/  recipe.yaml  resolved.json  environment.json  metrics.jsonl  rejects.jsonl
-                samples/  checkpoints/  evaluation/  tensorboard/  report.html
+runs/NAME/  recipe.yaml  resolved.json  environment.json  metrics.jsonl  rejects.jsonl
+            samples/  checkpoints/  evaluation/  tensorboard/  report.html
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHOWN = 8
 
 
 class Run:
-    """Writes a run's files. Opened on an existing directory it goes on after `step`, dropping what was logged later."""
+    """Writes a run's files. In an existing directory it goes on after `step` and drops later rows."""
 
     def __init__(self, folder: Path, recipe: Recipe, *, step: int = 0):
         """Open or make the directory."""
@@ -67,8 +67,10 @@ class Run:
         self._metrics.flush()
         return row
 
-    def write_samples(self, step: int, rollouts: Rollouts, scores: Scores, targets: Targets, tokenizer) -> None:
-        """Write the first captions of a step with image, reward parts, and return and value of every token."""
+    def write_samples(
+        self, step: int, rollouts: Rollouts, scores: Scores, targets: Targets, tokenizer
+    ) -> None:
+        """Write a step's first captions with image, reward parts, and return and value of every token."""
         rows = []
         for n in range(0, min(len(rollouts.tokens), SHOWN * rollouts.captions), rollouts.captions):
             sample, length = rollouts.sample(n), int(rollouts.lengths[n])
@@ -122,7 +124,9 @@ def new_folder(recipe: Recipe) -> Path:
     name = recipe.run.name or f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(recipe.run.output) / name
     if (folder / "resolved.json").exists():
-        raise UserError(f"{folder}: holds a run already; go on with it by --resume {folder}, or give another run.name")
+        raise UserError(
+            f"{folder}: holds a run already; go on with it by --resume {folder}, or give another run.name"
+        )
     return folder
 
 
@@ -152,7 +156,7 @@ def read_metrics(folder: Path) -> list[dict[str, float | None]]:
 def _drop_after(path: Path, step: int) -> None:
     """Keep whole lines up to a step: later ones will be made again."""
     if path.exists():
-        kept = [row for row in read_metrics(path.parent) if row["step"] <= step]  # type: ignore[operator]
+        kept = [row for row in read_metrics(path.parent) if (row["step"] or 0) <= step]
         _write(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 

@@ -1,4 +1,4 @@
-"""Evaluation during a run, on samples that are not trained on, and the choice of the best checkpoint by one measure."""
+"""Evaluation during a run on samples that are not trained on, and the choice of the best checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Evaluator:
-    """Captions the validation samples and measures the captions; does nothing where the recipe has no evaluate.data."""
+    """Captions the validation samples and measures the captions; does nothing without evaluate.data."""
 
     def __init__(self, recipe: Recipe, policy: Policy):
         """Read the samples once."""
@@ -36,7 +36,7 @@ class Evaluator:
             self.itm = load_itm(self.itm, device)
 
     def __call__(self, progress: Progress) -> dict[str, Mean]:
-        """Measures of the policy now, as `evaluate/...`; notes in `progress` whether it is the best so far."""
+        """Measures of the policy now, as `evaluate/...`; notes in `progress` if it is the best so far."""
         if not self.samples:
             return {}
         from limner.evaluate import evaluate
@@ -52,7 +52,9 @@ class Evaluator:
         best = self.settings.best
         if best is not None:
             if best not in values:
-                raise UserError(f"evaluate.best: {best!r} is not measured; evaluate.metrics gives {', '.join(values)}")
+                raise UserError(
+                    f"evaluate.best: {best!r} is not measured; evaluate.metrics gives {', '.join(values)}"
+                )
             if progress.best is None or values[best] > progress.best:
                 progress.best, progress.best_step = values[best], progress.step
         return {f"evaluate/{name}": Mean(value, 1.0) for name, value in values.items()}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def learning_rate(update: Update, step: int, *, lr: float | None = None) -> float:
     """The rate of a step, counted from 0: linear warm-up from 0 over `warmup_steps`, then the schedule.
 
-    Step 0 has rate lr / warmup_steps, so that the rate reaches lr at step warmup_steps - 1 and no step is wasted at 0.
+    Step 0 has rate lr / warmup_steps, so that the rate reaches lr at step warmup_steps - 1 and no step is
+    wasted at 0.
     """
     top = update.lr if lr is None else lr
     if step < update.warmup_steps:
@@ -24,7 +25,11 @@ def learning_rate(update: Update, step: int, *, lr: float | None = None) -> floa
     if update.schedule == "constant":
         return top
     done = (step - update.warmup_steps) / max(1, update.steps - update.warmup_steps)
-    share = 0.5 * (1 + math.cos(math.pi * min(1.0, done))) if update.schedule == "cosine" else max(0.0, 1.0 - done)
+    share = (
+        0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        if update.schedule == "cosine"
+        else max(0.0, 1.0 - done)
+    )
     floor = update.final_lr * top / update.lr
     return floor + (top - floor) * share
 
@@ -71,5 +76,6 @@ class Optimiser:
             moments.pop("parameter")
             if moments:
                 self.torch.state[parameter] = {
-                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in moments.items()
+                    key: tensor if key == "step" else tensor.to(parameter.device)
+                    for key, tensor in moments.items()
                 }

@@ -1,4 +1,4 @@
-"""What is watched in every run, because reward hacking shows here first (methods: length, repetition, distinct captions, ...)."""
+"""What is watched in every run, because reward hacking shows here first: length, repetition, variety."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ def watch(rollouts: Rollouts, scores: Scores) -> dict[str, Mean]:
 
 
 @torch.no_grad()
-def kl_to_start(policy: Policy, start: Mapping[str, torch.Tensor], rollouts: Rollouts, *, rows: int) -> dict[str, Mean]:
+def kl_to_start(
+    policy: Policy, start: Mapping[str, torch.Tensor], rollouts: Rollouts, *, rows: int
+) -> dict[str, Mean]:
     """Monte-Carlo KL of the policy to where it started, nats a token, on one micro-batch of the roll-outs.
 
-    Uses k3 = r - 1 - log r with r = p_start / p_now on tokens sampled from (a truncation of) the policy: never negative. Must be
-    called before the update, while `rollouts.logprobs` are the policy's own.
+    Uses k3 = r - 1 - log r with r = p_start / p_now on tokens sampled from (a truncation of) the policy: it
+    is never negative. Must be called before the update, while `rollouts.logprobs` are the policy's own.
     """
     _, part = next(iter(micro_batches(rollouts, rows)))
     now = {name: parameter.data for name, parameter in policy.trained().items()}

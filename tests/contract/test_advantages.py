@@ -25,8 +25,9 @@ def rollouts(lengths: list[int], width: int, *, values: torch.Tensor | None = No
     mask = torch.arange(width)[None] < torch.tensor(lengths)[:, None]
     n = len(lengths)
     return Rollouts(
-        tuple(Sample(str(i), ()) for i in range(n)), NoInputs(n), torch.zeros(n, width, dtype=torch.long), mask,
-        torch.zeros(n, width), torch.ones(n, dtype=torch.bool), ("",) * n, (Words((), ()),) * n, values=values,
+        tuple(Sample(str(i), ()) for i in range(n)), NoInputs(n),
+        torch.zeros(n, width, dtype=torch.long), mask, torch.zeros(n, width),
+        torch.ones(n, dtype=torch.bool), ("",) * n, (Words((), ()),) * n, values=values,
     )  # fmt: skip
 
 
@@ -65,7 +66,9 @@ def test_padding_columns_change_nothing(lengths: list[int], extra: int, seed: in
     mask = torch.arange(width)[None] < torch.tensor(lengths)[:, None]
     rewards = torch.randn(len(lengths), width, generator=torch.Generator().manual_seed(seed)) * mask
     narrow = TokenReturns()(rollouts(lengths, width), scores(rewards))
-    wide = TokenReturns()(rollouts(lengths, width + extra), scores(torch.nn.functional.pad(rewards, (0, extra))))
+    wide = TokenReturns()(
+        rollouts(lengths, width + extra), scores(torch.nn.functional.pad(rewards, (0, extra)))
+    )
     torch.testing.assert_close(wide.advantages[:, :width], narrow.advantages)
     assert not wide.target_mask[:, width:].any()
 

@@ -1,4 +1,4 @@
-"""What every objective must hold: exact gradients on a policy that can be enumerated, micro-batches, a bandit."""
+"""What every objective must hold: exact gradients on an enumerable policy, micro-batches, a bandit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def test_log_probability_gradient_is_the_exact_gradient_of_the_expected_reward()
     advantages = rewards[:, None].expand(-1, LENGTH)
     mask = torch.ones_like(tokens, dtype=torch.bool)
     logprobs = chain(parameters, tokens)
-    losses = PolicyGradient(of="log_probability").losses(logprobs, logprobs.detach(), Targets(advantages, mask))
+    losses = PolicyGradient(of="log_probability").losses(
+        logprobs, logprobs.detach(), Targets(advantages, mask)
+    )
     loss = (probability.detach()[:, None] * losses).sum()
     torch.testing.assert_close(torch.autograd.grad(-loss, parameters)[0], exact)
 
@@ -86,12 +88,15 @@ def test_a_bandit_finds_its_best_arm_in_fifty_steps(objective) -> None:
     optimiser = torch.optim.Adam([logits], lr=0.2)
     pays = torch.tensor([0.1, 0.9, 0.3, 0.0])
     for _ in range(50):
-        arms = torch.multinomial(logits.softmax(0).detach(), 64, replacement=True, generator=generator)[:, None]
+        chances = logits.softmax(0).detach()
+        arms = torch.multinomial(chances, 64, replacement=True, generator=generator)[:, None]
         rewards = pays[arms]
         advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-8)
         mask = torch.ones_like(arms, dtype=torch.bool)
         logprobs = logits.log_softmax(0)[arms]
-        loss = (objective.losses(logprobs, logprobs.detach(), Targets(advantages, mask)) * objective.weights(mask)).sum()
+        loss = (
+            objective.losses(logprobs, logprobs.detach(), Targets(advantages, mask)) * objective.weights(mask)
+        ).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

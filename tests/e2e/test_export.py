@@ -1,14 +1,14 @@
-"""What a run trained, exported: plain transformers captions with it identically, and the published partial form goes round."""
+"""What a run trained, exported: plain transformers captions with it alike, the partial form goes round."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
+import tiny
 from limner import captioners, config
 from limner.captioners.blip2 import Captioner
 from limner.decoding import Decoding
@@ -18,15 +18,33 @@ from limner.paths import resolve
 from limner.run import read_metrics
 from limner.train import train
 
-HOW = {"do_sample": False, "num_beams": 3, "min_new_tokens": 2, "max_new_tokens": 20, "no_repeat_ngram_size": 2}
+HOW = {
+    "do_sample": False,
+    "num_beams": 3,
+    "min_new_tokens": 2,
+    "max_new_tokens": 20,
+    "no_repeat_ngram_size": 2,
+}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few steps of the shipped recipe, at a rate at which they show."""
     out = tmp_path_factory.mktemp("runs")
-    overrides = [f"run.output={out}", "run.name=short", "update.steps=3", "update.captions=16", "update.warmup_steps=0"]
-    overrides += ["update.lr=3e-4", "evaluate.samples=4", "evaluate.test=null", "run.sample_every=2", "run.device=cpu"]
+    overrides = [
+        f"run.output={out}",
+        "run.name=short",
+        "update.steps=3",
+        "update.captions=16",
+        "update.warmup_steps=0",
+    ]
+    overrides += [
+        "update.lr=3e-4",
+        "evaluate.samples=4",
+        "evaluate.test=null",
+        "run.sample_every=2",
+        "run.device=cpu",
+    ]
     return train(config.load("tiny/vlrm", overrides))
 
 

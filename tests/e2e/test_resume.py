@@ -1,4 +1,4 @@
-"""A run killed by SIGKILL at any moment and resumed ends bit-equal to one never killed; bad steps are refused."""
+"""A run killed by SIGKILL and resumed ends bit-equal to one never killed; bad steps are refused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import traceback
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from limner import checkpoint, config
 from limner.errors import UserError
 from limner.run import read_metrics

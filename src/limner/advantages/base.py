@@ -16,7 +16,8 @@ from limner.types import Rollouts, Scores, Targets
 class Value:
     """The value function: LoRA inside the policy's language model and a deep head on top.
 
-    The published sizes are 275M for the head and about 6M for LoRA; their shapes are a reconstruction (docs/methods/vlrm.md).
+    The published sizes are 275M for the head and about 6M for LoRA; their shapes are a reconstruction
+    (docs/methods/vlrm.md).
     """
 
     lora_rank: int = 4
@@ -31,7 +32,9 @@ class Value:
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         if self.lora_rank < 0 or any(width <= 0 for width in self.head):
-            raise UserError("advantage.value: lora_rank must not be negative and head widths must be positive")
+            raise UserError(
+                "advantage.value: lora_rank must not be negative and head widths must be positive"
+            )
 
 
 @dataclass(frozen=True)

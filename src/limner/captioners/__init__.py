@@ -36,4 +36,6 @@ def load(
             settings = family(path=path, train=tuple(train), prompt=prompt)
             return settings.load(device=torch_device(device), dtype=torch_dtype(dtype))
     known = ", ".join(component.available("captioners"))
-    raise UserError(f"{path}: no captioner family for model_type {config.get('model_type')!r}; there are: {known}")
+    raise UserError(
+        f"{path}: no captioner family for model_type {config.get('model_type')!r}; there are: {known}"
+    )
