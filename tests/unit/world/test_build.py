@@ -1,7 +1,6 @@
 """The training loop resumes to the bit, and the build runs its stages in order and stops on a failure."""
 
 import functools
-import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +55,7 @@ def fail(work: Path, seed: int, report) -> None:
     raise SystemExit(3)
 
 
+@pytest.mark.slow
 def test_stages_run_after_those_they_need_and_once_only(tmp_path):
     stages = {
         "second": build.Stage(functools.partial(note, "second"), after=("first",)),
@@ -66,6 +66,7 @@ def test_stages_run_after_those_they_need_and_once_only(tmp_path):
     assert (tmp_path / "order.txt").read_text().split("\n")[:-1] == ["first 7", "second 7"]
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_stops_the_build(tmp_path):
     with pytest.raises(RuntimeError, match="'bad' of the world failed with exit status 3"):
         build._run({"bad": build.Stage(fail)}, tmp_path, 0)
@@ -78,4 +79,3 @@ def test_user_mistakes_are_named(tmp_path):
         build.build(tmp_path, stages=["captioner"])
     with pytest.raises(UserError, match="other settings"):
         build.build(tmp_path, seed=1)
-    shutil.rmtree(tmp_path)
