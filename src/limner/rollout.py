@@ -1,4 +1,4 @@
-"""Roll-outs: captions sampled from the policy, with what rewards and advantages asked for. No gradients here."""
+"""Roll-outs: captions sampled from the policy, with what rewards and advantages asked for; no gradients."""
 
 from __future__ import annotations
 
@@ -55,24 +55,25 @@ def concat(parts: Sequence[Rollouts]) -> Rollouts:
         return parts[0]
     width = max(part.tokens.shape[1] for part in parts)
 
-    def joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-        kept = [t for t in tensors if t is not None]
-        if len(kept) < len(tensors):
-            return None
-        return torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1])) for t in kept])
+    def joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.cat([torch.nn.functional.pad(t, (0, width - t.shape[1])) for t in tensors])
 
-    inputs = type(parts[0].inputs).concat([part.inputs for part in parts])  # type: ignore[attr-defined]
+    def joined_if_all(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+        kept = [t for t in tensors if t is not None]
+        return joined(kept) if len(kept) == len(tensors) else None
+
+    inputs = type(parts[0].inputs).concat([part.inputs for part in parts])
     return Rollouts(
         samples=tuple(s for part in parts for s in part.samples),
         inputs=inputs,
-        tokens=joined([p.tokens for p in parts]),  # type: ignore[arg-type]
-        caption_mask=joined([p.caption_mask for p in parts]),  # type: ignore[arg-type]
-        logprobs=joined([p.logprobs for p in parts]),  # type: ignore[arg-type]
+        tokens=joined([p.tokens for p in parts]),
+        caption_mask=joined([p.caption_mask for p in parts]),
+        logprobs=joined([p.logprobs for p in parts]),
         ended=torch.cat([p.ended for p in parts]),
         texts=tuple(t for part in parts for t in part.texts),
         words=tuple(w for part in parts for w in part.words),
-        lm_logprobs=joined([p.lm_logprobs for p in parts]),
-        values=joined([p.values for p in parts]),
+        lm_logprobs=joined_if_all([p.lm_logprobs for p in parts]),
+        values=joined_if_all([p.values for p in parts]),
     )
 
 
@@ -93,18 +94,23 @@ def micro_batches(rollouts: Rollouts, size: int) -> Iterator[tuple[torch.Tensor,
         rows = (chosen[:, None] * group + torch.arange(group, device=chosen.device)).flatten()
         width = int(longest[chosen].max())
 
-        def cut(tensor: torch.Tensor | None, rows: torch.Tensor = rows, width: int = width) -> torch.Tensor | None:
+        def cut(
+            tensor: torch.Tensor | None, rows: torch.Tensor = rows, width: int = width
+        ) -> torch.Tensor | None:
             return None if tensor is None else tensor[rows, :width]
 
-        yield rows, Rollouts(
-            samples=tuple(rollouts.samples[i] for i in chosen.tolist()),
-            inputs=rollouts.inputs.select(chosen),
-            tokens=rollouts.tokens[rows, :width],
-            caption_mask=rollouts.caption_mask[rows, :width],
-            logprobs=rollouts.logprobs[rows, :width],
-            ended=rollouts.ended[rows],
-            texts=tuple(rollouts.texts[i] for i in rows.tolist()),
-            words=tuple(rollouts.words[i] for i in rows.tolist()),
-            lm_logprobs=cut(rollouts.lm_logprobs),
-            values=cut(rollouts.values),
+        yield (
+            rows,
+            Rollouts(
+                samples=tuple(rollouts.samples[i] for i in chosen.tolist()),
+                inputs=rollouts.inputs.select(chosen),
+                tokens=rollouts.tokens[rows, :width],
+                caption_mask=rollouts.caption_mask[rows, :width],
+                logprobs=rollouts.logprobs[rows, :width],
+                ended=rollouts.ended[rows],
+                texts=tuple(rollouts.texts[i] for i in rows.tolist()),
+                words=tuple(rollouts.words[i] for i in rows.tolist()),
+                lm_logprobs=cut(rollouts.lm_logprobs),
+                values=cut(rollouts.values),
+            ),
         )

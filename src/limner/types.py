@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from PIL import Image
@@ -25,7 +25,7 @@ class Sample:
     """What the captioner sees: one RGB image (several, or frames, for families that take them)."""
     references: tuple[str, ...] = ()
     """Captions written by people, where the source has them. Never shown to the policy."""
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict[str, object])
     """Anything else a reward or measure may ask for by name: questions, the scene of the miniature world."""
 
     @property
@@ -51,6 +51,11 @@ class ModelInputs(Protocol):
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
+        ...
+
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """All rows of the parts, in order."""
         ...
 
 
@@ -106,9 +111,9 @@ class Rollouts:
         """The sample of a row."""
         return self.samples[row // self.captions]
 
-    def replace(self, **changes: object) -> Rollouts:
+    def replace(self, **changes: Any) -> Rollouts:
         """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **changes)
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class Scores:
     """
     scored: torch.Tensor
     """(N,) bool, False where any part was NaN: the caption takes no part in means, baselines or the loss."""
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     """Wall time of each reward."""
 
     @property

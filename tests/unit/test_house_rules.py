@@ -108,7 +108,7 @@ def imported(folder: str) -> set[str]:
     names |= {
         node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
     }
-    ours = {"limner"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    ours = {"limner"} | {path.stem for path in (ROOT / folder).glob("*.py")}
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours
 
 

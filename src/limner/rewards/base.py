@@ -83,6 +83,11 @@ class NoInputs:
         """The same."""
         return self
 
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """As many as all parts together."""
+        return cls(sum(part.rows for part in parts))
+
 
 def plain(
     captions: Sequence[str], *, ended: bool = True, samples: Sequence[Sample] | None = None
