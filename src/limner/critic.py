@@ -1,13 +1,15 @@
-"""The value function of A2C: LoRA inside the policy's one language model, and a deep head (VLRM, arXiv 2404.01911, 3.5.2, 4.2).
+"""The value function of A2C: LoRA inside the policy's one language model, and a deep head.
 
-The adapter is on only while values are computed: generation, the policy pass and the reference see the plain language model, bit
-for bit. V_k is read from the hidden state that predicts token k: it knows the image and the tokens before k, not k itself.
+Source: VLRM, arXiv 2404.01911, 3.5.2 and 4.2. The adapter is on only while values are computed: generation,
+the policy pass and the reference see the plain language model, bit for bit. V_k is read from the hidden state
+that predicts token k: it knows the image and the tokens before k, not k itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -22,21 +24,24 @@ from limner.update import Optimiser
 
 
 def value_head(hidden_size: int, widths: tuple[int, ...]) -> nn.Sequential:
-    """h -> w1 h -> ... -> 1 with GELU between; at h = 2560 and (2, 4, 8) it has 275,307,521 parameters."""
+    """H -> w1 h -> ... -> 1 with GELU between; at h = 2560 and (2, 4, 8) it has 275,307,521 parameters."""
     sizes = [hidden_size, *(width * hidden_size for width in widths)]
     layers: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.GELU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 
 
 def add_adapter(policy: Policy, value: Value) -> dict[str, nn.Parameter]:
-    """Put the value adapter into the policy's language model, switched off; returns its parameters by name."""
+    """Put the value adapter, switched off, into the language model; returns its parameters by name."""
     if value.lora_rank == 0:
         return {}
     config = LoraConfig(
-        r=value.lora_rank, lora_alpha=value.lora_alpha, target_modules=list(policy.lora_targets), lora_dropout=0.0  # type: ignore[arg-type]
-    )  # fmt: skip
+        r=value.lora_rank,
+        lora_alpha=value.lora_alpha,  # pyright: ignore[reportArgumentType]: peft only divides it by r
+        target_modules=list(policy.lora_targets),
+        lora_dropout=0.0,
+    )
     trained = {name for name, p in policy.model.named_parameters() if p.requires_grad}
     inject_adapter_in_model(config, policy.language_model, adapter_name=VALUE_ADAPTER)
     for name, parameter in policy.model.named_parameters():  # peft freezes what it does not know
@@ -59,9 +64,12 @@ def switch_adapter(policy: Policy, *, on: bool) -> None:
 class Critic:
     """Trains a value function beside the policy; where the advantage has none, it does nothing."""
 
-    def __init__(self, policy: Policy, advantage: Advantage, *, micro_batch: int, optimiser: Optimiser | None):
+    def __init__(
+        self, policy: Policy, advantage: Advantage, *, micro_batch: int, optimiser: Optimiser | None
+    ):
         """Use `build`."""
-        self.policy, self.advantage, self.micro_batch, self.optimiser = policy, advantage, micro_batch, optimiser
+        self.policy, self.advantage = policy, advantage
+        self.micro_batch, self.optimiser = micro_batch, optimiser
         self.head: nn.Sequential | None = None
         self.adapter: dict[str, nn.Parameter] = {}
 
@@ -102,7 +110,9 @@ class Critic:
         return out.masked_scatter(rollouts.caption_mask, kept)
 
     def backward(self, rollouts: Rollouts, scores: Scores) -> tuple[Rollouts, dict[str, Mean]]:
-        """Add the gradient of L_v = mean (R - V)^2 (a caption's tokens, then captions) and return the values it was made of.
+        """Add the gradient of L_v = mean (R - V)^2 and return the values it was made of.
+
+        The mean is over a caption's tokens, then over captions.
 
         Args:
             rollouts: N captions.
@@ -126,7 +136,7 @@ class Critic:
                 part_loss = ((returns[rows, :width] - made).square() * weights[rows, :width]).sum()
                 part_loss.backward()
                 values[rows, :width] = made.detach()
-                loss += float(part_loss)
+                loss += float(part_loss.detach())
         kept = returns[mask]
         spread = kept.var(correction=0) if kept.numel() else torch.tensor(float("nan"))
         explained = 1 - (kept - values[mask]).var(correction=0) / spread.clamp(min=1e-12)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
+import tiny
 from limner import captioners, component
 from limner.advantages.base import Value
 from limner.captioners.base import Policy
 from limner.critic import add_adapter, switch_adapter
 from limner.decoding import Decoding
+from limner.errors import UserError
 from limner.paths import resolve
 
 FAMILIES = {"blip2": tiny.blip2}
@@ -42,7 +43,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("captions", [1, 3])
 @pytest.mark.parametrize("prompt", ["", "a red"])
-def test_logprobs_of_generated_tokens_equal_those_of_generation(policy: Policy, captions: int, prompt: str) -> None:
+def test_logprobs_of_generated_tokens_equal_those_of_generation(
+    policy: Policy, captions: int, prompt: str
+) -> None:
     inputs = policy.encode(tiny.samples(5), prompt)
     made = policy.generate(inputs, SAMPLING, captions=captions, generator=generator())
     again = policy.logprobs(inputs, made.tokens, made.caption_mask)
@@ -83,7 +86,9 @@ def test_repeated_inputs_equal_shared_inputs(policy: Policy) -> None:
     inputs = policy.encode(tiny.samples(3))
     made = policy.generate(inputs, SAMPLING, captions=2, generator=generator())
     shared = policy.logprobs(inputs, made.tokens, made.caption_mask)
-    torch.testing.assert_close(policy.logprobs(inputs.repeat(2), made.tokens, made.caption_mask), shared, **CLOSE)
+    torch.testing.assert_close(
+        policy.logprobs(inputs.repeat(2), made.tokens, made.caption_mask), shared, **CLOSE
+    )
 
 
 def test_adapters_off_is_the_base_model_bit_for_bit(policy: Policy) -> None:
@@ -101,6 +106,18 @@ def test_adapters_off_is_the_base_model_bit_for_bit(policy: Policy) -> None:
     switch_adapter(policy, on=False)
     assert torch.equal(policy.logprobs(inputs, made.tokens, made.caption_mask), plain)
     assert torch.equal(policy.generate(inputs, GREEDY).tokens, made.tokens)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_caption_ends_where_the_positions_end(policy: Policy, beams: int) -> None:
+    decoding = Decoding(do_sample=False, num_beams=beams, min_new_tokens=500, max_new_tokens=500)
+    inputs = policy.encode(tiny.samples(2))
+    made = policy.generate(inputs, decoding)
+    room = policy.language_model.config.max_position_embeddings - policy.model.config.num_query_tokens - 1
+    assert made.tokens.shape[1] == room
+    assert not made.ended.any()
+    with pytest.raises(UserError, match="prompt is too long"):
+        policy.generate(policy.encode(tiny.samples(1), "red " * 80), decoding)
 
 
 def test_only_the_chosen_parts_get_gradient(policy: Policy) -> None:
@@ -138,7 +155,9 @@ def test_exported_and_reloaded_is_the_trained_model(policy: Policy, tmp_path) ->
             parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator(3)))
     samples = tiny.samples(5)
     policy.save(tmp_path / "out")
-    reloaded = type(policy.settings)(path=str(tmp_path / "out")).load(device=torch.device("cpu"), dtype=torch.float32)
+    reloaded = type(policy.settings)(path=str(tmp_path / "out")).load(
+        device=torch.device("cpu"), dtype=torch.float32
+    )
     inputs = policy.encode(samples)
     made = policy.generate(inputs, SAMPLING, generator=generator())
     after = reloaded.logprobs(reloaded.encode(samples), made.tokens, made.caption_mask)
@@ -147,16 +166,25 @@ def test_exported_and_reloaded_is_the_trained_model(policy: Policy, tmp_path) ->
 
 @pytest.mark.parametrize("beams", [1, 5])
 def test_captions_equal_those_of_plain_transformers(beams: int) -> None:
-    """Our prefill, expanded cache and decoding against Blip2ForConditionalGeneration.generate, nothing shared.
+    """Our prefill, cache and decoding against Blip2ForConditionalGeneration.generate, nothing shared.
 
-    With trained weights: a random model writes image placeholders, which transformers counts among repeated n-grams.
+    With trained weights: a random model writes image placeholders, which transformers counts among
+    repeated n-grams.
     """
     policy = captioners.load("world:captioner", device="cpu")
     model = Blip2ForConditionalGeneration.from_pretrained(resolve("world:captioner")).eval()
     tokenizer = AutoTokenizer.from_pretrained(resolve("world:captioner"))
     samples = tiny.samples(8)
-    how = {"do_sample": False, "num_beams": beams, "min_new_tokens": 4, "max_new_tokens": 20, "no_repeat_ngram_size": 2}
-    pixels = torch.as_tensor(policy.processor(images=[s.image for s in samples], return_tensors="pt")["pixel_values"])
+    how = {
+        "do_sample": False,
+        "num_beams": beams,
+        "min_new_tokens": 4,
+        "max_new_tokens": 20,
+        "no_repeat_ngram_size": 2,
+    }
+    pixels = torch.as_tensor(
+        policy.processor(images=[s.image for s in samples], return_tensors="pt")["pixel_values"]
+    )
     ids = model.generate(pixel_values=pixels, **how)
     expected = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
     assert policy.caption(samples, Decoding(**how)) == expected

@@ -1,7 +1,7 @@
 """What every captioner family is: settings that load a policy, and the policy the loop talks to.
 
-The contract is `logprobs(inputs, tokens, caption_mask)`: decoder-only and encoder-decoder families satisfy it alike, and the loop
-never sees whole-sequence input ids.
+The contract is `logprobs(inputs, tokens, caption_mask)`: decoder-only and encoder-decoder families satisfy
+it alike, and the loop never sees whole-sequence input ids.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import nn
@@ -21,7 +21,11 @@ from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.types import ModelInputs, Rollouts, Sample
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
 VALUE_ADAPTER = "value"
+Inputs = TypeVar("Inputs", bound=ModelInputs)
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,11 @@ class Captioner(abc.ABC):
         """
 
 
-class Policy(nn.Module, abc.ABC):
+class Policy(nn.Module, abc.ABC, Generic[Inputs]):
     """A loaded captioner: it encodes, generates, and gives log-probabilities with gradient."""
 
-    model: nn.Module
+    model: Any
+    """The Hugging Face model; each family declares its class."""
     lora_targets: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Captioner):
@@ -109,7 +114,7 @@ class Policy(nn.Module, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def tokenizer(self):
+    def tokenizer(self) -> PreTrainedTokenizerFast:
         """The Hugging Face fast tokenizer of the captions."""
 
     processor: Any
@@ -117,37 +122,42 @@ class Policy(nn.Module, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def vision(self) -> nn.Module | None:
+    def vision(self) -> PreTrainedModel | None:
         """The frozen image encoder that `features` comes from, where there is one."""
 
     @property
     @abc.abstractmethod
-    def language_model(self) -> nn.Module:
+    def language_model(self) -> PreTrainedModel:
         """The one copy of the language model: policy, values (adapter on) and reference (no image)."""
 
     @abc.abstractmethod
-    def encode(self, samples: Sequence[Sample], prompt: str | None = None) -> ModelInputs:
+    def encode(self, samples: Sequence[Sample], prompt: str | None = None) -> Inputs:
         """Inputs of B samples; frozen parts run here, once."""
 
     @abc.abstractmethod
-    def features(self, inputs: ModelInputs) -> torch.Tensor:
+    def features(self, inputs: Inputs) -> torch.Tensor:
         """(B, P, D) features of the frozen image encoder, computed by `encode`."""
 
     @abc.abstractmethod
     def generate(
-        self, inputs: ModelInputs, decoding: Decoding, *, captions: int = 1, generator: torch.Generator | None = None
+        self,
+        inputs: Inputs,
+        decoding: Decoding,
+        *,
+        captions: int = 1,
+        generator: torch.Generator | None = None,
     ) -> Generated:
-        """`captions` captions a row, without gradient: N = B * captions rows, those of one sample in a row."""
+        """`captions` captions a row, without gradient: N = B * captions rows, one sample's together."""
 
     @abc.abstractmethod
-    def logprobs(self, inputs: ModelInputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
-        """(N, T) log-probabilities of the tokens, with gradient to the trained parts; 0 where the mask is False.
+    def logprobs(self, inputs: Inputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
+        """(N, T) log-probabilities of the tokens, with gradient to the trained parts; 0 outside the mask.
 
         `inputs` has N rows, or B rows that are shared by G captions each.
         """
 
     @abc.abstractmethod
-    def hidden(self, inputs: ModelInputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
+    def hidden(self, inputs: Inputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
         """(N, T, H) last hidden states of the positions that predict each token: what a value head reads.
 
         Gradient reaches adapters of the language model only; the visual prefix is constant.
@@ -155,7 +165,7 @@ class Policy(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def lm_logprobs(self, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
-        """(N, T) log-probabilities under the frozen language model alone: no image, no adapter, no gradient."""
+        """(N, T) log-probabilities of the frozen language model alone: no image, adapter or gradient."""
 
     @property
     def device(self) -> torch.device:
@@ -165,7 +175,7 @@ class Policy(nn.Module, abc.ABC):
     @property
     def hidden_size(self) -> int:
         """H, the width of `hidden`."""
-        return int(self.language_model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        return int(self.language_model.config.hidden_size)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that the policy loss trains, by their name in the Hugging Face checkpoint."""
@@ -181,7 +191,10 @@ class Policy(nn.Module, abc.ABC):
         for pattern in patterns:
             if not any(names_part(name, pattern) for name in names):
                 parts = ", ".join(sorted({name.split(".")[0] for name in names}))
-                raise UserError(f"captioner.train: {pattern!r} names no parameter of {self.settings.path}; its parts: {parts}")
+                raise UserError(
+                    f"captioner.train: {pattern!r} names no parameter of {self.settings.path}; "
+                    f"its parts: {parts}"
+                )
         for name, parameter in self.model.named_parameters():
             chosen = any(names_part(name, pattern) for pattern in patterns)
             parameter.requires_grad_(chosen)
@@ -194,12 +207,14 @@ class Policy(nn.Module, abc.ABC):
         rows = [row[keep].tolist() for row, keep in zip(tokens.cpu(), caption_mask.cpu(), strict=True)]
         return tuple(t.strip() for t in self.tokenizer.batch_decode(rows, skip_special_tokens=True))
 
-    def caption(self, samples: Sequence[Sample], decoding: Decoding, *, prompt: str | None = None) -> list[str]:
+    def caption(
+        self, samples: Sequence[Sample], decoding: Decoding, *, prompt: str | None = None
+    ) -> list[str]:
         """One caption a sample."""
         made = self.generate(self.encode(samples, prompt), decoding)
         return list(self.texts(made.tokens, made.caption_mask))
 
-    def rollouts(self, samples: Sequence[Sample], inputs: ModelInputs, made: Generated) -> Rollouts:
+    def rollouts(self, samples: Sequence[Sample], inputs: Inputs, made: Generated) -> Rollouts:
         """Generated captions with their texts and words."""
         rows = zip(made.tokens.cpu(), made.caption_mask.cpu(), strict=True)
         words = tuple(split(self.tokenizer, row, keep) for row, keep in rows)

@@ -1,6 +1,7 @@
-"""BLIP-2 captioners: frozen ViT -> Q-Former -> projection -> frozen language model (OPT; any decoder-only model of HF's class).
+"""BLIP-2 captioners: frozen ViT -> Q-Former -> projection -> frozen decoder-only language model (OPT).
 
-Source: BLIP-2 as in transformers' Blip2ForConditionalGeneration; what is trained follows VLRM, arXiv 2404.01911, section 3.2.
+Source: BLIP-2 as in transformers' Blip2ForConditionalGeneration; what is trained follows VLRM,
+arXiv 2404.01911, section 3.2.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import AutoImageProcessor, AutoTokenizer, Blip2ForConditionalGeneration
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    Blip2ForConditionalGeneration,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from limner.captioners import base, files
 from limner.captioners.base import Generated, TensorInputs
@@ -45,13 +51,19 @@ class Captioner(base.Captioner):
             tokenizer = AutoTokenizer.from_pretrained(path)
             processor = AutoImageProcessor.from_pretrained(path, backend="pil")
         if self.weights:
-            files.load_partial(model, Path(self.weights), parts=("query_tokens", "qformer", "language_projection"))
-        return Blip2Policy(self, model.to(device), tokenizer, processor)  # type: ignore[arg-type]
+            files.load_partial(
+                model, Path(self.weights), parts=("query_tokens", "qformer", "language_projection")
+            )
+        return Blip2Policy(self, model, tokenizer, processor).to(device)
 
 
-class Blip2Policy(base.Policy):
-    """A loaded BLIP-2. Inputs hold `features` (B, P, D) of the frozen ViT and `prefix` (B, Q, H) as it was when encoded."""
+class Blip2Policy(base.Policy[TensorInputs]):
+    """A loaded BLIP-2.
 
+    Its inputs hold `features` (B, P, D) of the frozen ViT and `prefix` (B, Q, H) as it was when encoded.
+    """
+
+    model: Blip2ForConditionalGeneration
     lora_targets = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
     def __init__(self, settings: Captioner, model: Blip2ForConditionalGeneration, tokenizer, processor):
@@ -62,10 +74,14 @@ class Blip2Policy(base.Policy):
         """
         super().__init__(settings)
         if not model.config.use_decoder_only_language_model:
-            raise UserError(f"{settings.path}: BLIP-2 with an encoder-decoder language model is not supported")
+            raise UserError(
+                f"{settings.path}: BLIP-2 with an encoder-decoder language model is not supported"
+            )
         for pattern in settings.train:
             if any(base.names_part(part, pattern.split(".")[0]) for part in FROZEN):
-                raise UserError(f"captioner.train: {pattern!r} is frozen in this family (image encoder, language model)")
+                raise UserError(
+                    f"captioner.train: {pattern!r} is frozen in this family (image encoder, language model)"
+                )
         self.model = model.eval()  # dropout would make log-probabilities differ from those at generation
         self._tokenizer, self.processor = tokenizer, processor
         self.select_trained(settings.train)
@@ -79,19 +95,19 @@ class Blip2Policy(base.Policy):
         self.lm = CausalLM(model.language_model, eos_ids, eos_ids[0] if pad is None else int(pad))
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> PreTrainedTokenizerFast:
         """The language model's tokenizer."""
         return self._tokenizer
 
     @property
-    def vision(self) -> nn.Module:
+    def vision(self) -> PreTrainedModel:
         """The frozen ViT."""
-        return self.model.vision_model  # type: ignore[return-value]
+        return self.model.vision_model
 
     @property
-    def language_model(self) -> nn.Module:
+    def language_model(self) -> PreTrainedModel:
         """The frozen language model."""
-        return self.model.language_model  # type: ignore[return-value]
+        return self.model.language_model
 
     @torch.no_grad()
     def encode(self, samples: Sequence[Sample], prompt: str | None = None) -> TensorInputs:
@@ -104,31 +120,38 @@ class Blip2Policy(base.Policy):
         start = torch.tensor(self.tokenizer(text)["input_ids"], device=self.device).expand(len(samples), -1)
         return TensorInputs({"features": features, "prefix": self.prefix(features), "start": start})
 
-    def features(self, inputs: TensorInputs) -> torch.Tensor:  # type: ignore[override]
+    def features(self, inputs: TensorInputs) -> torch.Tensor:
         """(B, P, D) ViT features."""
         return inputs.tensors["features"]
 
     def prefix(self, features: torch.Tensor) -> torch.Tensor:
         """(B, Q, H) the visual prefix, with gradient to query tokens, Q-Former and projection."""
-        queries = self.model.query_tokens.expand(len(features), -1, -1)  # type: ignore[operator]
-        out = self.model.qformer(query_embeds=queries, encoder_hidden_states=features.float())  # type: ignore[operator]
-        return self.model.language_projection(out.last_hidden_state).to(self.language_model.dtype)  # type: ignore[operator]
+        queries = self.model.query_tokens.expand(len(features), -1, -1)
+        out = self.model.qformer(query_embeds=queries, encoder_hidden_states=features.float())
+        return self.model.language_projection(out.last_hidden_state).to(self.language_model.dtype)
 
     def generate(
-        self, inputs: TensorInputs, decoding: Decoding, *, captions: int = 1, generator: torch.Generator | None = None
-    ) -> Generated:  # type: ignore[override]
+        self,
+        inputs: TensorInputs,
+        decoding: Decoding,
+        *,
+        captions: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Generated:
         """Captions from the prefix of `encode`; see base."""
         return self.lm.generate(
             self._context(inputs.tensors["prefix"], inputs), decoding, captions=captions, generator=generator
         )
 
-    def logprobs(self, inputs: TensorInputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def logprobs(
+        self, inputs: TensorInputs, tokens: torch.Tensor, caption_mask: torch.Tensor
+    ) -> torch.Tensor:
         """Log-probabilities through a fresh Q-Former pass (one a sample, shared by its captions)."""
         context = self._context(self.prefix(self.features(inputs)), inputs)
         context = context.repeat_interleave(len(tokens) // len(context), 0)
         return self.lm.logprobs(context, tokens, caption_mask)
 
-    def hidden(self, inputs: TensorInputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def hidden(self, inputs: TensorInputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
         """Hidden states behind the prefix of `encode`, which is constant here."""
         context = self._context(inputs.tensors["prefix"], inputs)
         return self.lm.states(context.repeat_interleave(len(tokens) // len(context), 0), tokens)
@@ -141,7 +164,7 @@ class Blip2Policy(base.Policy):
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and image processor as one Hugging Face folder."""
-        self.model.save_pretrained(folder, state_dict=dict(base.plain_state(self.model)))  # type: ignore[operator]
+        self.model.save_pretrained(folder, state_dict=dict(base.plain_state(self.model)))
         self.tokenizer.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 

@@ -1,52 +1,65 @@
 """Decoding and scoring with a decoder-only language model behind a visual prefix.
 
-Captions are padded on the right and the prefix has one length for all rows, so causal attention alone is exact: no padding
-mask is needed, and attention takes its fastest path. The prefix is prefilled once a sample and its cache is expanded to the
-captions (or beams) of the sample.
+Captions are padded on the right and the prefix has one length for all rows, so causal attention alone is
+exact: no padding mask is needed, and attention takes its fastest path. The prefix is prefilled once a sample
+and its cache is expanded to the captions (or beams) of the sample.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import nn
-from transformers import DynamicCache, LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
-from transformers.generation.logits_process import MinNewTokensLengthLogitsProcessor, NoRepeatNGramLogitsProcessor
+from transformers import (
+    DynamicCache,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.generation.logits_process import (
+    MinNewTokensLengthLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+)
 
 from limner.captioners.base import Generated
 from limner.decoding import Decoding
+from limner.errors import UserError
 
 COMPACT_BELOW = 0.8
-"""Finished rows leave the cache when fewer than this share is still growing: each copy of the cache must pay for itself."""
+"""Finished rows leave the cache when fewer than this share still grow: each copy must pay for itself."""
 
 
 @dataclass(frozen=True)
 class CausalLM:
     """A frozen decoder-only language model with its special tokens. P prefix positions, H hidden size."""
 
-    model: nn.Module
+    model: Any
+    """A Hugging Face decoder-only model with `generate`, an output layer and input embeddings."""
     eos_ids: tuple[int, ...]
     pad_id: int
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """(N, T, H) input embeddings of token ids."""
-        return self.model.get_input_embeddings()(tokens)  # type: ignore[operator]
+        return self.model.get_input_embeddings()(tokens)
 
     def states(self, prefix: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """(N, T, H) hidden states that predict each of the (N, T) tokens, after a prefix (N, P, H)."""
         before = torch.cat([prefix, self.embed(tokens[:, :-1])], 1)
-        out = self.model.get_decoder()(inputs_embeds=before, use_cache=False)  # type: ignore[operator]
+        out = self.model.get_decoder()(inputs_embeds=before, use_cache=False)
         return out.last_hidden_state[:, prefix.shape[1] - 1 :]
 
-    def logprobs(self, prefix: torch.Tensor, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
+    def logprobs(
+        self, prefix: torch.Tensor, tokens: torch.Tensor, caption_mask: torch.Tensor
+    ) -> torch.Tensor:
         """(N, T) float32 log-probabilities of the tokens after the prefix; 0 where the mask is False.
 
         Only caption positions reach the output layer: of (N, T, V) logits nothing is made for padding.
         """
         states = self.states(prefix, tokens)[caption_mask]
-        logits = self.model.get_output_embeddings()(states).float()  # type: ignore[operator]
+        logits = self.model.get_output_embeddings()(states).float()
         chosen = logits.gather(-1, tokens[caption_mask][:, None])[:, 0] - logits.logsumexp(-1)
         out = torch.zeros(tokens.shape, dtype=torch.float32, device=tokens.device)
         return out.masked_scatter(caption_mask, chosen)
@@ -55,16 +68,31 @@ class CausalLM:
     def generate(
         self, prefix: torch.Tensor, decoding: Decoding, *, captions: int, generator: torch.Generator | None
     ) -> Generated:
-        """Captions after a prefix (B, P, H): sampled or greedy here, beams by transformers."""
+        """Captions after a prefix (B, P, H): sampled or greedy here, beams by transformers.
+
+        A caption is cut where the language model has no more positions, also before `max_new_tokens`.
+
+        Raises:
+            UserError: the prefix leaves no position for a caption.
+        """
+        room = int(self.model.config.max_position_embeddings) - prefix.shape[1]
+        if room < 1:
+            raise UserError(
+                f"the prompt is too long: {-room} tokens more than the language model has positions"
+            )
+        longest = min(decoding.max_new_tokens, room)
+        decoding = replace(
+            decoding, max_new_tokens=longest, min_new_tokens=min(decoding.min_new_tokens, longest)
+        )
         if decoding.num_beams > 1:
             return self._beams(prefix, decoding, captions)
         return self._sample(prefix, decoding, captions, generator)
 
     def _prefill(self, prefix: torch.Tensor, rows: int) -> DynamicCache:
         """Keys and values of all prefix positions but the last, each row `rows` times."""
-        cache = DynamicCache(config=self.model.config)  # type: ignore[arg-type]
+        cache = DynamicCache(config=self.model.config)
         if prefix.shape[1] > 1:
-            self.model.get_decoder()(inputs_embeds=prefix[:, :-1], past_key_values=cache, use_cache=True)  # type: ignore[operator]
+            self.model.get_decoder()(inputs_embeds=prefix[:, :-1], past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(rows)
         return cache
 
@@ -112,8 +140,9 @@ class CausalLM:
     def _beams(self, prefix: torch.Tensor, decoding: Decoding, captions: int) -> Generated:
         cache = self._prefill(prefix, decoding.num_beams)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*")  # captions only is what is meant
-            tokens = self.model.generate(  # type: ignore[operator]
+            # An n-gram of captions only is what is meant.
+            warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*")
+            tokens = self.model.generate(
                 inputs_embeds=prefix, past_key_values=cache,
                 attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
                 do_sample=decoding.do_sample, num_beams=decoding.num_beams, num_return_sequences=captions,
@@ -137,7 +166,9 @@ def _filters(decoding: Decoding, eos_ids: tuple[int, ...], device: torch.device)
     if decoding.no_repeat_ngram_size:
         out.append(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size))
     if decoding.min_new_tokens:
-        out.append(MinNewTokensLengthLogitsProcessor(0, decoding.min_new_tokens, list(eos_ids), device=str(device)))
+        out.append(
+            MinNewTokensLengthLogitsProcessor(0, decoding.min_new_tokens, list(eos_ids), device=str(device))
+        )
     if decoding.do_sample:
         if decoding.temperature != 1.0:
             out.append(TemperatureLogitsWarper(decoding.temperature))
