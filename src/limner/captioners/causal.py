@@ -75,7 +75,7 @@ class CausalLM:
         Raises:
             UserError: the prefix leaves no position for a caption.
         """
-        room = int(self.model.config.max_position_embeddings) - prefix.shape[1]
+        room = int(self.model.config.get_text_config().max_position_embeddings) - prefix.shape[1]
         if room < 1:
             raise UserError(
                 f"the prompt is too long: {-room} tokens more than the language model has positions"
