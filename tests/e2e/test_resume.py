@@ -7,6 +7,7 @@ import random
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from limner.errors import UserError
 from limner.run import read_metrics
 from limner.train import Trainer, train
 
-STEPS = 12
+STEPS = 16
 KILLS = 10
 
 RECIPE = """
@@ -47,8 +48,8 @@ def recipe(captioner: Path, out: Path, name: str, *overrides: str) -> config.Rec
     return config.load(str(file), overrides)
 
 
-def in_child(work, *, kill_after: float | None = None) -> bool:
-    """Run in a forked process, killed after some seconds if it is still running; was it left to finish?
+def in_child(work, *, kill: Callable[[], None] | None = None) -> bool:
+    """Run in a forked process and kill it when `kill` returns; was it left to finish?
 
     Forked, not started afresh: ten imports of torch would take longer than the ten runs.
     """
@@ -63,14 +64,26 @@ def in_child(work, *, kill_after: float | None = None) -> bool:
             traceback.print_exc()
         finally:
             os._exit(code)
-    if kill_after is not None:
-        time.sleep(kill_after)
+    if kill is not None:
+        kill()
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return False
     assert os.waitstatus_to_exitcode(status) == 0, "the run itself failed"
     return True
+
+
+def random_moment(run: Path, chance: random.Random) -> None:
+    """Return within the first second, or some milliseconds after a step to come was logged."""
+    done = len(read_metrics(run))
+    if chance.random() < 0.3:
+        return time.sleep(chance.uniform(0, 1))
+    target = chance.randint(min(done + 1, STEPS), min(done + 3, STEPS))
+    end = time.monotonic() + 120
+    while len(read_metrics(run)) < target and time.monotonic() < end:
+        time.sleep(0.001)
+    return time.sleep(chance.uniform(0, 0.1))
 
 
 def state(run: Path) -> dict[str, torch.Tensor]:
@@ -92,16 +105,13 @@ def logged(run: Path) -> list[dict[str, float | None]]:
 @pytest.mark.slow
 def test_killed_and_resumed_is_bit_equal_to_unbroken(captioner: Path, tmp_path: Path) -> None:
     unbroken = recipe(captioner, tmp_path, "unbroken")
-    start = time.perf_counter()
     assert in_child(lambda: train(unbroken))
-    seconds = time.perf_counter() - start
-
     broken, folder = recipe(captioner, tmp_path, "broken"), tmp_path / "broken"
-    moments = random.Random(0)
+    chance = random.Random(0)
     kills = 0
     for _ in range(KILLS):
         kills += not in_child(
-            lambda: train(broken, resume=folder), kill_after=moments.uniform(0, 0.7) * seconds
+            lambda: train(broken, resume=folder), kill=lambda: random_moment(folder, chance)
         )
     assert kills >= KILLS // 2, "too few kills met a running process"
     assert in_child(lambda: train(broken, resume=folder))
