@@ -17,6 +17,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -122,12 +123,24 @@ def main() -> None:
             row.write_text(json.dumps(run(job, args.out), indent=1))
 
 
+def place(row: dict[str, Any]) -> str:
+    """Folder name of a finished run."""
+    return slug(Job(row["name"], row["world"], "", row["seed"]))
+
+
+def validated(folder: Path) -> list[float]:
+    """Facts F1 on the validation scenes, at every evaluation."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row["evaluate/facts_f1"] for row in rows if "evaluate/facts_f1" in row]
+
+
 def table(out: Path) -> str:
     """Markdown rows of all finished runs."""
     rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     head = [
         "run", "world", "seed", "R@1", "rise, 95% interval", "coverage", "true", "relations true", "words",
-        "bad phrases", "distinct", "unseen: R@1", "unseen: coverage", "unseen: true", "training, s",
+        "bad phrases", "distinct", "unseen: R@1", "unseen: coverage", "unseen: true",
+        "F1 at steps 25, 50, 75, 100",
     ]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
@@ -144,7 +157,7 @@ def table(out: Path) -> str:
             f"{after['relations_true']:.3f}", f"{before['words']:.1f} -> {after['words']:.1f}",
             f"{after['bad_phrases']:.3f}", f"{after['distinct_captions']:.0f}",
             f"{unseen['clip_recall_r1']:.3f}", f"{unseen['coverage']:.3f}", f"{unseen['facts_true']:.3f}",
-            f"{row['train_seconds']:.0f}",
+            ", ".join(f"{value:.2f}" for value in validated(out / place(row))[:4]),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
