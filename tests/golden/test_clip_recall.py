@@ -151,7 +151,8 @@ def test_five_thousand_images_against_numpy_with_little_memory():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = values(captions, images)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown < 150, f"{grown:.0f} MB; the whole matrix of similarities alone would take 200"
+    # Measured: 157 MB in a fresh process, 604 where the whole matrix of similarities is held.
+    assert grown < 300, f"{grown:.0f} MB"
     captions, images = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (captions, images))
     for own in range(0, 5000, 25):
         similar = images @ captions[own]
