@@ -108,5 +108,5 @@ def test_what_cannot_be_trained_is_refused(folder: Path) -> None:
 def test_what_is_no_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config.json"):
         captioners.load(str(tmp_path), device="cpu")
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
         captioners.load(str(tmp_path / "nowhere"), device="cpu")

@@ -42,6 +42,8 @@ def read_config(path: str) -> Mapping[str, object]:
         UserError: there is none.
     """
     where = resolve(path)
+    if not Path(where).exists() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+        raise UserError(f"{path}: no such folder; give a Hugging Face checkpoint folder or a hub name")
     if Path(where).is_dir() and not (Path(where) / "config.json").is_file():
         raise UserError(
             f"{path}: there is no config.json in this folder; give a Hugging Face checkpoint folder"
