@@ -10,6 +10,9 @@ from limner.captioners.base import Policy
 from limner.decoding import Decoding
 from limner.types import Rollouts, Sample
 
+NO_GRADIENT = 4
+"""Rows that go through at once for each that goes through with gradient: nothing is kept for a way back."""
+
 
 @torch.no_grad()
 def roll_out(
@@ -29,14 +32,14 @@ def roll_out(
         samples: B samples.
         decoding: how tokens are chosen.
         captions: G.
-        micro_batch: rows held by one generation.
+        micro_batch: rows that memory takes with gradient; a generation holds `NO_GRADIENT` times as many.
         needs: what to compute beside the captions: "lm_logprobs".
         generator: the random numbers of the sampling.
 
     Returns:
         N = B * G roll-outs.
     """
-    step = max(1, micro_batch // captions)
+    step = max(1, NO_GRADIENT * micro_batch // captions)
     parts = []
     for start in range(0, len(samples), step):
         chosen = samples[start : start + step]

@@ -21,8 +21,8 @@ from limner.rollout import roll_out
 from limner.train import Trainer
 
 BATCH = 12
-MICRO_BATCH = 5
-"""Several micro-batches a step, the last one smaller."""
+MICRO_BATCH = 2
+"""Several micro-batches a step, with gradient and without."""
 
 
 @pytest.fixture(scope="module")
