@@ -14,19 +14,24 @@ from typing import Any, Protocol, Self
 import torch
 from PIL import Image
 
+from limner.data.video import Video
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One image to caption, with what is known about it."""
+    """One image or video to caption, with what is known about it."""
 
     id: str
     """Stable name of the sample within its source: a relative path, a row id."""
     media: tuple[Image.Image, ...]
-    """What the captioner sees: one RGB image (several, or frames, for families that take them)."""
+    """What the captioner sees: one RGB image, or the frames of a video in order of time. Empty for a video
+    that has not been decoded yet."""
     references: tuple[str, ...] = ()
     """Captions written by people, where the source has them. Never shown to the policy."""
     extra: Mapping[str, object] = field(default_factory=dict[str, object])
     """Anything else a reward or measure may ask for by name: questions, the scene of the miniature world."""
+    video: Video | None = None
+    """The video whose frames `media` holds, or will hold once `limner.data.video.load` has decoded it."""
 
     @property
     def image(self) -> Image.Image:
@@ -71,7 +76,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """N captions of B samples as they were generated. Token ids are never made again from text."""
+    """N captions of B samples: generated (token ids are never made again from text), or written by people."""
 
     samples: tuple[Sample, ...]
     """The B samples."""
@@ -84,7 +89,7 @@ class Rollouts:
     logprobs: torch.Tensor
     """(N, T) float32 log-probabilities under the policy that generated them; 0 on padding.
 
-    They are those before temperature and top-k.
+    They are those before temperature and top-k. NaN where people wrote the caption.
     """
     ended: torch.Tensor
     """(N,) bool, True where the last token is the end-of-sequence token (False: cut by the length limit)."""
@@ -96,6 +101,8 @@ class Rollouts:
     """(N, T) log-probabilities of the language model without the image; where "lm_logprobs" is needed."""
     values: torch.Tensor | None = None
     """(N, T) value of the state in which token t was chosen; where something needs "values"."""
+    greedy: Rollouts | None = None
+    """The greedy caption of each sample, B rows; where "greedy" is needed."""
 
     @property
     def captions(self) -> int:
@@ -141,7 +148,12 @@ class Scores:
     0 on padding and on unscored captions.
     """
     scored: torch.Tensor
-    """(N,) bool, False where any part was NaN: the caption takes no part in means, baselines or the loss."""
+    """(N,) bool, False where any part was NaN or the caption has no token.
+
+    Such a caption takes no part in means, baselines or the loss.
+    """
+    greedy: torch.Tensor | None = None
+    """(B,) the whole reward of each sample's greedy caption, NaN where unscored; where "greedy" is needed."""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     """Wall time of each reward."""
 

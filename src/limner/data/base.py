@@ -1,14 +1,16 @@
 """What a data source is: samples with stable ids in a stable order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
+from limner.data import video as video_files
 from limner.data.media import MAX_BYTES, MAX_PIXELS, open_image
+from limner.data.video import Sampling, Video
 from limner.errors import Reject
 from limner.types import Sample
 
@@ -33,6 +35,8 @@ class Source(ABC):
     def read(self, index: int) -> Sample:
         """Item number `index`, whose id is `ids()[index]`. Called from several threads at once.
 
+        A video is not opened here: its sample comes without media.
+
         Raises:
             Reject: this item cannot be used.
         """
@@ -49,7 +53,7 @@ class Source(ABC):
         """The samples in order; items that cannot be used are left out."""
         for index in range(len(self)):
             try:
-                yield self.read(index)
+                yield video_files.load(self.read(index))
             except Reject:
                 continue
 
@@ -80,3 +84,39 @@ class FileSource(Source):
         """
         image = open_image(path, max_side=self.max_side, max_pixels=self.max_pixels, max_bytes=self.max_bytes)
         return Sample(id, (image,), references, {"path": path})
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSource(FileSource):
+    """A source whose samples are videos on disk, or folders of frames."""
+
+    frames: Annotated[int, Ge(1)] = 8
+    """Frames a video, unless sampling is fps; a shorter video repeats its last frame."""
+    sampling: Sampling = "uniform"
+    """uniform: spread evenly; headtail: half drawn from the first half of the video, half from the second,
+    others in every epoch; fps: so many a second."""
+    fps: Annotated[float, Gt(0)] = 1.0
+    """Frames a second where sampling is fps; a folder of frames counts as one frame a second."""
+    max_frames: Annotated[int, Ge(1)] = 64
+    """Most frames where sampling is fps: longer videos are sampled more thinly."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Of the draws of headtail."""
+    frame_cache: str | None = None
+    """Folder that keeps the decoded frames of uniform and fps, uncompressed, for later epochs and runs. It
+    grows without bound and may be deleted at any time. None keeps nothing."""
+    max_side: Annotated[int, Ge(1)] | None = video_files.MAX_SIDE
+    """Longer side in pixels of what is kept: larger frames are reduced as they are decoded. No limit if
+    None."""
+    max_pixels: Annotated[int, Ge(1)] = video_files.MAX_PIXELS
+    """Videos with more pixels a frame are rejected before they are decoded."""
+
+    def video(
+        self, id: str, path: Path, references: tuple[str, ...] = (), extra: Mapping[str, object] | None = None
+    ) -> Sample:
+        """A sample of one video file or folder of frames, unopened. Its `extra["path"]` is the path."""
+        wanted = Video(
+            path, frames=self.frames, sampling=self.sampling, fps=self.fps, max_frames=self.max_frames,
+            seed=self.seed, max_side=self.max_side, max_pixels=self.max_pixels, max_bytes=self.max_bytes,
+            frame_cache=self.frame_cache,
+        )  # fmt: skip
+        return Sample(id, (), references, {"path": path, **(extra or {})}, wanted)
