@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from limner.advantages.base import Advantage, Value
-from limner.captioners.base import VALUE_ADAPTER, Policy, is_adapter
+from limner.captioners import adapters
+from limner.captioners.adapters import POLICY_ADAPTER, VALUE_ADAPTER
+from limner.captioners.base import Policy
 from limner.rollout import micro_batches
 from limner.types import Mean, Rollouts, Scores
 from limner.update import Optimiser
@@ -36,29 +36,22 @@ def add_adapter(policy: Policy, value: Value) -> dict[str, nn.Parameter]:
     """Put the value adapter, switched off, into the language model; returns its parameters by name."""
     if value.lora_rank == 0:
         return {}
-    config = LoraConfig(
-        r=value.lora_rank,
-        lora_alpha=value.lora_alpha,  # pyright: ignore[reportArgumentType]: peft only divides it by r
-        target_modules=list(policy.lora_targets),
-        lora_dropout=0.0,
+    model = policy.language_model
+    adapters.add(
+        model, VALUE_ADAPTER, layers=policy.lora_targets, rank=value.lora_rank, alpha=value.lora_alpha
     )
-    trained = {name for name, p in policy.model.named_parameters() if p.requires_grad}
-    inject_adapter_in_model(config, policy.language_model, adapter_name=VALUE_ADAPTER)
-    for name, parameter in policy.model.named_parameters():  # peft freezes what it does not know
-        if is_adapter(name):
-            parameter.data = parameter.data.float()
-        else:
-            parameter.requires_grad_(name.replace(".base_layer.", ".") in trained)
-    parameters = {n: p for n, p in policy.language_model.named_parameters() if is_adapter(n)}
     switch_adapter(policy, on=False)
-    return parameters
+    return {name: p for name, p in model.named_parameters() if adapters.is_adapter(name, VALUE_ADAPTER)}
 
 
 def switch_adapter(policy: Policy, *, on: bool) -> None:
-    """Turn the value adapter on or off."""
-    for module in policy.language_model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.enable_adapters(on)
+    """Turn the value adapter on or off.
+
+    The policy's own adapter stays on: it is part of the policy whose states are valued. While the value
+    adapter is on, only that one takes gradient.
+    """
+    names = (POLICY_ADAPTER, VALUE_ADAPTER) if on else (POLICY_ADAPTER,)
+    adapters.switch(policy.language_model, on=names, trained=names[-1])
 
 
 class Critic:

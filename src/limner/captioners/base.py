@@ -7,16 +7,22 @@ it alike, and the loop never sees whole-sequence input ids.
 from __future__ import annotations
 
 import abc
+import contextlib
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 import torch
+from annotated_types import Ge, Gt, Lt
+from rich.table import Table
 from torch import nn
 
-from limner.captioners.words import split
+from limner.captioners import adapters
+from limner.captioners.adapters import POLICY_ADAPTER, VALUE_ADAPTER, is_adapter
+from limner.captioners.inputs import TensorInputs
+from limner.captioners.words import after_prompt, split
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.types import ModelInputs, Rollouts, Sample
@@ -24,37 +30,16 @@ from limner.types import ModelInputs, Rollouts, Sample
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-VALUE_ADAPTER = "value"
+__all__ = [
+    "POLICY_ADAPTER",
+    "VALUE_ADAPTER",
+    "Captioner",
+    "Generated",
+    "Policy",
+    "TensorInputs",
+    "is_adapter",
+]
 Inputs = TypeVar("Inputs", bound=ModelInputs)
-
-
-@dataclass(frozen=True)
-class TensorInputs:
-    """Model inputs that are tensors with one row a sample: enough for most families."""
-
-    tensors: Mapping[str, torch.Tensor]
-    """Named tensors, all with the same first dimension."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.tensors.values())))
-
-    def select(self, rows: torch.Tensor) -> Self:
-        """The given rows (int64 indices), in the given order."""
-        return type(self)({name: tensor[rows] for name, tensor in self.tensors.items()})
-
-    def repeat(self, captions: int) -> Self:
-        """Every row `captions` times in a row."""
-        return type(self)({name: t.repeat_interleave(captions, 0) for name, t in self.tensors.items()})
-
-    def to(self, device: torch.device) -> Self:
-        """The same on another device."""
-        return type(self)({name: tensor.to(device) for name, tensor in self.tensors.items()})
-
-    @classmethod
-    def concat(cls, parts: Sequence[Self]) -> Self:
-        """All rows of the parts, in order."""
-        return cls({name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors})
 
 
 @dataclass(frozen=True)
@@ -78,11 +63,24 @@ class Captioner(abc.ABC):
     path: str
     """A Hugging Face checkpoint: hub id, folder, or `world:captioner` for the packaged miniature."""
     train: tuple[str, ...] = ()
-    """Names of the parts that the policy loss trains (parameter names or their leading parts, * allowed)."""
+    """Names of the parts that the policy loss trains: parameter names or their leading parts, * allowed.
+
+    `lora(q,v)` trains low-rank adapters of these projections of the language model.
+    """
     prompt: str = ""
     """Text put before every caption."""
     weights: str | None = None
     """A file with the trained part only (published VLRM form), loaded over the checkpoint."""
+    lora_rank: Annotated[int, Ge(1)] = 8
+    """Rank of `lora(...)`."""
+    lora_alpha: Annotated[float, Gt(0)] = 16.0
+    """The adapter's output is multiplied by this over the rank."""
+    lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the adapter's input that is dropped where log-probabilities are computed with gradient.
+
+    Captions are searched for and scored without it. For cross-entropy (0.05 is published); 0 for SCST, where
+    the caption that is scored again must have the score of the search.
+    """
 
     family: ClassVar[str] = ""
 
@@ -106,6 +104,9 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
     model: Any
     """The Hugging Face model; each family declares its class."""
     lora_targets: ClassVar[tuple[str, ...]] = ()
+    """Linear layers of the language model that the value adapter is put into."""
+    partial_parts: ClassVar[tuple[str, ...]] = ()
+    """The parts that `weights` holds; empty where the family reads no such file."""
 
     def __init__(self, settings: Captioner):
         """Keep the settings."""
@@ -123,7 +124,7 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
     @property
     @abc.abstractmethod
     def vision(self) -> PreTrainedModel | None:
-        """The frozen image encoder that `features` comes from, where there is one."""
+        """The frozen image encoder that `features` comes from; None where there is none or it is trained."""
 
     @property
     @abc.abstractmethod
@@ -136,7 +137,7 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
 
     @abc.abstractmethod
     def features(self, inputs: Inputs) -> torch.Tensor:
-        """(B, P, D) features of the frozen image encoder, computed by `encode`."""
+        """(B, P, D) features of the frozen image encoder, computed by `encode`; frame after frame."""
 
     @abc.abstractmethod
     def generate(
@@ -150,10 +151,17 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         """`captions` captions a row, without gradient: N = B * captions rows, one sample's together."""
 
     @abc.abstractmethod
-    def logprobs(self, inputs: Inputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
+    def logprobs(
+        self, inputs: Inputs, tokens: torch.Tensor, caption_mask: torch.Tensor, smoothing: float = 0.0
+    ) -> torch.Tensor:
         """(N, T) log-probabilities of the tokens, with gradient to the trained parts; 0 outside the mask.
 
-        `inputs` has N rows, or B rows that are shared by G captions each.
+        Args:
+            inputs: N rows, or B rows that are shared by G captions each.
+            tokens: (N, T) int64.
+            caption_mask: (N, T) bool.
+            smoothing: e in [0, 1): (1 - e) log p(token) + e (mean of log p over the vocabulary), which is
+                minus torch's cross_entropy(label_smoothing=e).
         """
 
     @abc.abstractmethod
@@ -178,29 +186,90 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         return int(self.language_model.config.hidden_size)
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that the policy loss trains, by their name in the Hugging Face checkpoint."""
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad and not is_adapter(n)}
+        """The parameters that the policy loss trains, the policy's LoRA with them.
+
+        By their names in the Hugging Face checkpoint; those of a LoRA stand under the layer they adapt.
+        """
+        return {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad and not is_adapter(name, VALUE_ADAPTER)
+        }
 
     def select_trained(self, patterns: Sequence[str]) -> None:
-        """Freeze everything but what the patterns name.
+        """Freeze everything but what the patterns name; `lora(q,v)` puts adapters into the language model.
 
         Raises:
-            UserError: a pattern names no parameter.
+            UserError: a pattern names nothing.
         """
+        parts, projections = adapters.parts_and_projections(patterns)
         names = [name for name, _ in self.model.named_parameters()]
-        for pattern in patterns:
+        for pattern in parts:
             if not any(names_part(name, pattern) for name in names):
-                parts = ", ".join(sorted({name.split(".")[0] for name in names}))
+                known = ", ".join(sorted({name.split(".")[0] for name in names}))
                 raise UserError(
                     f"captioner.train: {pattern!r} names no parameter of {self.settings.path}; "
-                    f"its parts: {parts}"
+                    f"its parts: {known}"
                 )
         for name, parameter in self.model.named_parameters():
-            chosen = any(names_part(name, pattern) for pattern in patterns)
+            chosen = any(names_part(name, pattern) for pattern in parts)
             parameter.requires_grad_(chosen)
             if chosen:
                 # A step of 1e-5 is lost in half precision: what is trained is kept in float32.
                 parameter.data = parameter.data.float()
+        if projections:
+            self._add_lora(projections)
+
+    def _add_lora(self, projections: Sequence[str]) -> None:
+        """Put the policy's adapter in. It starts as nothing (B = 0); A is the same in every run."""
+        settings, model = self.settings, self.language_model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            adapters.add(
+                model, POLICY_ADAPTER, layers=adapters.targets(model, projections),
+                rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout,
+            )  # fmt: skip
+        model.eval()
+        adapters.switch(model, on=(POLICY_ADAPTER,), trained=POLICY_ADAPTER)
+
+    @contextlib.contextmanager
+    def without_adapters(self) -> Iterator[None]:
+        """The language model as it was before training, bit for bit."""
+        adapters.switch(self.language_model, on=(), trained=POLICY_ADAPTER)
+        try:
+            yield
+        finally:
+            adapters.switch(self.language_model, on=(POLICY_ADAPTER,), trained=POLICY_ADAPTER)
+
+    def training_dropout(self) -> contextlib.AbstractContextManager[None]:
+        """`lora_dropout` is active inside, where gradient is computed; without gradient never."""
+        if self.settings.lora_dropout and torch.is_grad_enabled():
+            return adapters.dropping(self.language_model, POLICY_ADAPTER)
+        return contextlib.nullcontext()
+
+    def tokenised(
+        self, texts: Sequence[str], longest: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Captions as the policy itself would generate them after its prompt, for teacher forcing.
+
+        White space is made single, and words that look like special tokens stay words. A caption ends with
+        the end-of-sequence token unless it is cut.
+
+        Args:
+            texts: N captions.
+            longest: tokens a caption at most, the end-of-sequence token included.
+
+        Returns:
+            tokens (N, T) int64 and caption_mask (N, T) bool, on the policy's device, padded on the right.
+        """
+        eos = self.language_model.generation_config.eos_token_id
+        end = int(eos[0] if isinstance(eos, list) else eos)
+        prompt = "" if self.language_model.config.is_encoder_decoder else self.settings.prompt
+        rows = [[*after_prompt(self.tokenizer, prompt, text), end][:longest] for text in texts]
+        tokens = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+        lengths = torch.tensor([len(row) for row in rows])
+        caption_mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+        return tokens.to(self.device), caption_mask.to(self.device)
 
     def texts(self, tokens: torch.Tensor, caption_mask: torch.Tensor) -> tuple[str, ...]:
         """N decoded captions, special tokens left out, stripped."""
@@ -225,7 +294,7 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
 
     @abc.abstractmethod
     def save(self, folder: Path) -> None:
-        """Write a checkpoint that plain transformers loads, adapters left out."""
+        """Write a checkpoint that plain transformers loads: the policy's LoRA merged, no other adapter."""
 
 
 def names_part(name: str, pattern: str) -> bool:
@@ -233,13 +302,25 @@ def names_part(name: str, pattern: str) -> bool:
     return name == pattern or name.startswith(pattern + ".") or fnmatch.fnmatchcase(name, pattern)
 
 
-def is_adapter(name: str) -> bool:
-    """Whether a parameter belongs to a LoRA adapter."""
-    return ".lora_" in name
-
-
 def plain_state(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The module's state under its checkpoint names, adapters left out and their wrapping undone."""
-    for name, tensor in module.state_dict().items():
-        if not is_adapter(name):
-            yield name.replace(".base_layer.", "."), tensor
+    """The module's state under its checkpoint names: the policy's LoRA merged, other adapters left out."""
+    return adapters.merged(module)
+
+
+def trained_table(policy: Policy) -> Table:
+    """What trains and what is frozen, a row a part, with counts of parameters."""
+    counts: dict[str, list[int]] = {}
+    for name, parameter in policy.model.named_parameters():
+        if is_adapter(name, VALUE_ADAPTER):
+            continue
+        part = name.split(".")[0] + (" (LoRA)" if is_adapter(name) else "")
+        row = counts.setdefault(part, [0, 0])
+        row[0] += parameter.numel() * parameter.requires_grad
+        row[1] += parameter.numel()
+    counts["all"] = [sum(row[i] for row in counts.values()) for i in range(2)]
+    table = Table("part", "trained", "parameters", "share")
+    for part, (trained, total) in counts.items():
+        table.add_row(part, f"{trained:,}", f"{total:,}", f"{trained / total:.2%}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table

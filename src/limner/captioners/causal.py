@@ -12,24 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import (
-    DynamicCache,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
-from transformers.generation.logits_process import (
-    MinNewTokensLengthLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-)
+from transformers import DynamicCache
 
 from limner.captioners.base import Generated
+from limner.captioners.search import beam_settings, chosen_logprobs, cut_at_end, sample
 from limner.decoding import Decoding
 from limner.errors import UserError
-
-COMPACT_BELOW = 0.8
-"""Finished rows leave the cache when fewer than this share still grow: each copy must pay for itself."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +34,27 @@ class CausalLM:
         return self.model.get_input_embeddings()(tokens)
 
     def states(self, prefix: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """(N, T, H) hidden states that predict each of the (N, T) tokens, after a prefix (N, P, H)."""
+        """(N, T, H) hidden states that predict each of the (N, T) tokens.
+
+        Args:
+            prefix: (N, P, H), or (B, P, H) that is shared by N / B captions each.
+            tokens: (N, T).
+        """
+        if len(prefix) != len(tokens):
+            prefix = prefix.repeat_interleave(len(tokens) // len(prefix), 0)
         before = torch.cat([prefix, self.embed(tokens[:, :-1])], 1)
         out = self.model.get_decoder()(inputs_embeds=before, use_cache=False)
         return out.last_hidden_state[:, prefix.shape[1] - 1 :]
 
     def logprobs(
-        self, prefix: torch.Tensor, tokens: torch.Tensor, caption_mask: torch.Tensor
+        self, prefix: torch.Tensor, tokens: torch.Tensor, caption_mask: torch.Tensor, smoothing: float = 0.0
     ) -> torch.Tensor:
         """(N, T) float32 log-probabilities of the tokens after the prefix; 0 where the mask is False.
 
         Only caption positions reach the output layer: of (N, T, V) logits nothing is made for padding.
         """
-        states = self.states(prefix, tokens)[caption_mask]
-        logits = self.model.get_output_embeddings()(states).float()
-        chosen = logits.gather(-1, tokens[caption_mask][:, None])[:, 0] - logits.logsumexp(-1)
-        out = torch.zeros(tokens.shape, dtype=torch.float32, device=tokens.device)
-        return out.masked_scatter(caption_mask, chosen)
+        logits = self.model.get_output_embeddings()(self.states(prefix, tokens)[caption_mask])
+        return chosen_logprobs(logits.float(), tokens, caption_mask, smoothing)
 
     @torch.no_grad()
     def generate(
@@ -88,7 +80,7 @@ class CausalLM:
             return self._beams(prefix, decoding, captions)
         return self._sample(prefix, decoding, captions, generator)
 
-    def _prefill(self, prefix: torch.Tensor, rows: int) -> DynamicCache:
+    def prefill(self, prefix: torch.Tensor, rows: int) -> DynamicCache:
         """Keys and values of all prefix positions but the last, each row `rows` times."""
         cache = DynamicCache(config=self.model.config)
         if prefix.shape[1] > 1:
@@ -99,81 +91,40 @@ class CausalLM:
     def _sample(
         self, prefix: torch.Tensor, decoding: Decoding, captions: int, generator: torch.Generator | None
     ) -> Generated:
-        device = prefix.device
-        rows = len(prefix) * captions
-        cache = self._prefill(prefix, captions)
-        embeds = prefix[:, -1:].repeat_interleave(captions, 0)
-        filters = _filters(decoding, self.eos_ids, device)
-        eos = torch.tensor(self.eos_ids, device=device)
-        tokens = torch.full((rows, decoding.max_new_tokens), self.pad_id, device=device)
-        caption_mask = torch.zeros_like(tokens, dtype=torch.bool)
-        logprobs = torch.zeros(tokens.shape, dtype=torch.float32, device=device)
-        ended = torch.zeros(rows, dtype=torch.bool, device=device)
-        held = torch.arange(rows, device=device)  # which row each line of the cache belongs to
-        for t in range(decoding.max_new_tokens):
-            out = self.model(inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            logits = out.logits[:, -1].float()
-            scores = filters(tokens[held, :t], logits)
-            if decoding.do_sample:
-                chosen = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
-            else:
-                chosen = scores.argmax(-1)
-            growing = ~ended[held]
-            chosen = chosen.where(growing, torch.full_like(chosen, self.pad_id))
-            tokens[held, t] = chosen
-            caption_mask[held, t] = growing
-            picked = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
-            logprobs[held, t] = picked.where(growing, torch.zeros_like(picked))
-            ended[held] |= torch.isin(chosen, eos) & growing
-            left = ~ended[held]
-            count = int(left.sum())
-            if count == 0:
-                break
-            if count < COMPACT_BELOW * len(held):
-                keep = left.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                held, chosen = held[keep], chosen[keep]
-            embeds = self.embed(chosen[:, None])
-        width = int(caption_mask.sum(1).max())
-        return Generated(tokens[:, :width], caption_mask[:, :width], logprobs[:, :width], ended)
+        steps = CachedSteps(self, prefix, captions)
+        return sample(steps, len(prefix) * captions, decoding, self.eos_ids, self.pad_id, generator)
 
     def _beams(self, prefix: torch.Tensor, decoding: Decoding, captions: int) -> Generated:
-        cache = self._prefill(prefix, decoding.num_beams)
+        cache = self.prefill(prefix, decoding.num_beams)
         with warnings.catch_warnings():
             # An n-gram of captions only is what is meant.
             warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*")
             tokens = self.model.generate(
                 inputs_embeds=prefix, past_key_values=cache,
                 attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
-                do_sample=decoding.do_sample, num_beams=decoding.num_beams, num_return_sequences=captions,
-                min_new_tokens=decoding.min_new_tokens, max_new_tokens=decoding.max_new_tokens,
-                no_repeat_ngram_size=decoding.no_repeat_ngram_size, length_penalty=decoding.length_penalty,
-                eos_token_id=list(self.eos_ids), pad_token_id=self.pad_id,
-                **({"top_k": decoding.top_k, "top_p": decoding.top_p, "temperature": decoding.temperature}
-                   if decoding.do_sample else {}),
+                **beam_settings(decoding, captions, self.eos_ids, self.pad_id),
             )  # fmt: skip
-        is_eos = torch.isin(tokens, torch.tensor(self.eos_ids, device=tokens.device))
-        # The first end-of-sequence token belongs to the caption; all after it is padding.
-        caption_mask = (is_eos.cumsum(1) - is_eos.long()) == 0
-        tokens = tokens.masked_fill(~caption_mask, self.pad_id)
-        logprobs = self.logprobs(prefix.repeat_interleave(captions, 0), tokens, caption_mask)
-        return Generated(tokens, caption_mask, logprobs, is_eos.any(1))
+        tokens, caption_mask, ended = cut_at_end(tokens, self.eos_ids, self.pad_id)
+        return Generated(tokens, caption_mask, self.logprobs(prefix, tokens, caption_mask), ended)
 
 
-def _filters(decoding: Decoding, eos_ids: tuple[int, ...], device: torch.device) -> LogitsProcessorList:
-    """What changes the logits before a token is chosen, in transformers' order."""
-    out = LogitsProcessorList()
-    if decoding.no_repeat_ngram_size:
-        out.append(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size))
-    if decoding.min_new_tokens:
-        out.append(
-            MinNewTokensLengthLogitsProcessor(0, decoding.min_new_tokens, list(eos_ids), device=str(device))
+class CachedSteps:
+    """Logits of the next token of every growing caption, the tokens before it in a cache."""
+
+    def __init__(self, lm: CausalLM, prefix: torch.Tensor, captions: int):
+        """Prefill the prefix (B, P, H) for `captions` captions a row."""
+        self.lm = lm
+        self.cache = lm.prefill(prefix, captions)
+        self.last = prefix[:, -1:].repeat_interleave(captions, 0)
+
+    def logits(self, chosen: torch.Tensor | None) -> torch.Tensor:
+        """(rows, V) float32 after the tokens (rows,) chosen last; None before the first."""
+        embeds = self.last if chosen is None else self.lm.embed(chosen[:, None])
+        out = self.lm.model(
+            inputs_embeds=embeds, past_key_values=self.cache, use_cache=True, logits_to_keep=1
         )
-    if decoding.do_sample:
-        if decoding.temperature != 1.0:
-            out.append(TemperatureLogitsWarper(decoding.temperature))
-        if decoding.top_k:
-            out.append(TopKLogitsWarper(decoding.top_k))
-        if decoding.top_p < 1.0:
-            out.append(TopPLogitsWarper(decoding.top_p))
-    return out
+        return out.logits[:, -1].float()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows only."""
+        self.cache.batch_select_indices(rows)

@@ -1,5 +1,7 @@
 """Where a caption's words lie among its tokens: words are what rewards speak of, tokens are what is trained.
 
+And the other way: the tokens a written caption has after a prompt.
+
 Generated ids are never tokenised again. Every prefix of the ids is decoded, and what a token adds to the text
 is where it lies; so the map is right for whatever the tokenizer's decoder does: byte-level BPE, SentencePiece
 or whole words.
@@ -53,6 +55,31 @@ def split(tokenizer: PreTrainedTokenizerFast, tokens: torch.Tensor, caption_mask
         words.append(normal(text[start:stop]))
         holders.append(tuple(held))
     return Words(tuple(words), tuple(holders))
+
+
+def after_prompt(tokenizer: PreTrainedTokenizerFast, prompt: str, text: str) -> list[int]:
+    """The ids of a caption as they follow those of the prompt, no special tokens.
+
+    Byte-level tokenizers write a word in mid-text with the space before it and the first word of a text
+    without. So prompt and caption are tokenised as one text, and the prompt's ids are taken off in front.
+    Where the prompt's last token would have merged with the caption, the caption is tokenised alone.
+
+    Args:
+        tokenizer: a Hugging Face fast tokenizer.
+        prompt: what the language model reads before the caption; may be empty.
+        text: the caption.
+    """
+
+    def ids(words: str) -> list[int]:
+        # What looks like a special token in a caption is text.
+        return list(tokenizer(words, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    caption = " ".join(text.split())
+    if not prompt or not caption:
+        return ids(caption)
+    before = ids(prompt)
+    both = ids(prompt + ("" if prompt[-1].isspace() else " ") + caption)
+    return both[len(before) :] if both[: len(before)] == before else ids(caption)
 
 
 def token_spans(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> tuple[str, list[tuple[int, int]]]:

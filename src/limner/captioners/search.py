@@ -1,0 +1,156 @@
+"""What searching and scoring share, whatever the language model: the sampling loop and log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.generation.logits_process import (
+    MinNewTokensLengthLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+)
+
+from limner.captioners.base import Generated
+from limner.decoding import Decoding
+
+COMPACT_BELOW = 0.8
+"""Finished rows leave the cache when fewer than this share still grow: each copy must pay for itself."""
+
+
+class Steps(Protocol):
+    """A language model that is asked for one token after another."""
+
+    def logits(self, chosen: torch.Tensor | None) -> torch.Tensor:
+        """(rows, V) float32 after the tokens (rows,) chosen last; None before the first."""
+        ...
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows only."""
+        ...
+
+
+@torch.no_grad()
+def sample(
+    steps: Steps,
+    rows: int,
+    decoding: Decoding,
+    eos_ids: Sequence[int],
+    pad_id: int,
+    generator: torch.Generator | None,
+) -> Generated:
+    """Draw captions token by token, or take the likeliest token each time (greedy).
+
+    Args:
+        steps: the language model, with `rows` rows.
+        rows: N captions.
+        decoding: how tokens are chosen.
+        eos_ids: tokens that end a caption.
+        pad_id: stands after the end.
+        generator: the random numbers, on the model's device.
+    """
+    logits = steps.logits(None)
+    device = logits.device
+    filters: Callable[..., torch.Tensor] = _filters(decoding, eos_ids, device)
+    eos = torch.tensor(eos_ids, device=device)
+    tokens = torch.full((rows, decoding.max_new_tokens), pad_id, device=device)
+    caption_mask = torch.zeros_like(tokens, dtype=torch.bool)
+    logprobs = torch.zeros(tokens.shape, dtype=torch.float32, device=device)
+    ended = torch.zeros(rows, dtype=torch.bool, device=device)
+    held = torch.arange(rows, device=device)  # which row each line of the cache belongs to
+    for t in range(decoding.max_new_tokens):
+        scores = filters(tokens[held, :t], logits)
+        if decoding.do_sample:
+            chosen = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
+        else:
+            chosen = scores.argmax(-1)
+        growing = ~ended[held]
+        chosen = chosen.where(growing, torch.full_like(chosen, pad_id))
+        tokens[held, t] = chosen
+        caption_mask[held, t] = growing
+        picked = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+        logprobs[held, t] = picked.where(growing, torch.zeros_like(picked))
+        ended[held] |= torch.isin(chosen, eos) & growing
+        left = ~ended[held]
+        count = int(left.sum())
+        if count == 0 or t + 1 == decoding.max_new_tokens:
+            break
+        if count < COMPACT_BELOW * len(held):
+            keep = left.nonzero()[:, 0]
+            steps.keep(keep)
+            held, chosen = held[keep], chosen[keep]
+        logits = steps.logits(chosen)
+    width = int(caption_mask.sum(1).max())
+    return Generated(tokens[:, :width], caption_mask[:, :width], logprobs[:, :width], ended)
+
+
+def chosen_logprobs(
+    logits: torch.Tensor, tokens: torch.Tensor, caption_mask: torch.Tensor, smoothing: float = 0.0
+) -> torch.Tensor:
+    """(N, T) float32 log-probabilities of the tokens; 0 where the mask is False.
+
+    Args:
+        logits: (kept, V) float32 of the positions where the mask is True.
+        tokens: (N, T).
+        caption_mask: (N, T).
+        smoothing: share of the mean over the vocabulary; see `Policy.logprobs`.
+    """
+    scores = logits.gather(-1, tokens[caption_mask][:, None])[:, 0]
+    if smoothing:
+        scores = (1 - smoothing) * scores + smoothing * logits.mean(-1)
+    out = torch.zeros(tokens.shape, dtype=torch.float32, device=tokens.device)
+    return out.masked_scatter(caption_mask, scores - logits.logsumexp(-1))
+
+
+def cut_at_end(
+    tokens: torch.Tensor, eos_ids: Sequence[int], pad_id: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens (N, T), caption_mask (N, T) and ended (N,) of what a search gave.
+
+    The first end-of-sequence token belongs to the caption; all after it is padding.
+    """
+    is_eos = torch.isin(tokens, torch.tensor(eos_ids, device=tokens.device))
+    caption_mask = (is_eos.cumsum(1) - is_eos.long()) == 0
+    return tokens.masked_fill(~caption_mask, pad_id), caption_mask, is_eos.any(1)
+
+
+def beam_settings(
+    decoding: Decoding, captions: int, eos_ids: Sequence[int], pad_id: int
+) -> dict[str, object]:
+    """The arguments of transformers' `generate` for a search with beams."""
+    return {
+        "do_sample": False,
+        "num_beams": decoding.num_beams,
+        "num_return_sequences": captions,
+        "min_new_tokens": decoding.min_new_tokens,
+        "max_new_tokens": decoding.max_new_tokens,
+        "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
+        "length_penalty": decoding.length_penalty,
+        "eos_token_id": list(eos_ids),
+        "pad_token_id": pad_id,
+    }
+
+
+def _filters(decoding: Decoding, eos_ids: Sequence[int], device: torch.device) -> LogitsProcessorList:
+    """What changes the logits before a token is chosen, in transformers' order."""
+    out = LogitsProcessorList()
+    if decoding.no_repeat_ngram_size:
+        out.append(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size))
+    if decoding.min_new_tokens:
+        out.append(
+            MinNewTokensLengthLogitsProcessor(0, decoding.min_new_tokens, list(eos_ids), device=str(device))
+        )
+    if decoding.do_sample:
+        if decoding.temperature != 1.0:
+            out.append(TemperatureLogitsWarper(decoding.temperature))
+        if decoding.top_k:
+            out.append(TopKLogitsWarper(decoding.top_k))
+        if decoding.top_p < 1.0:
+            out.append(TopPLogitsWarper(decoding.top_p))
+    return out
