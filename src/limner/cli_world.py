@@ -43,13 +43,20 @@ def build(
 def show(
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")] = Path("world.png"),
     split: Split = "validation",
-    count: Annotated[int, typer.Option(min=1, max=1000, help="Scenes on the sheet.")] = 24,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Scenes or clips on the sheet.")] = 24,
     seed: Seed = 0,
+    videos: Annotated[
+        bool, typer.Option("--videos", help="Film strips of clips with their five references.")
+    ] = False,
 ) -> None:
-    """Write a contact sheet: scenes with a terse and the full caption under each."""
-    from limner.world.show import sheet
+    """Write a contact sheet: scenes with a terse and the full caption under each, or clips."""
+    from limner.world.show import film_strips, sheet
 
-    sheet(out, split, count, seed=seed)
+    if videos:
+        _clips_of(split, count)
+        film_strips(out, split, count, seed=seed)
+    else:
+        sheet(out, split, count, seed=seed)
     typer.echo(out)
 
 
@@ -68,3 +75,38 @@ def write(
 
     write_folder(folder, split, count, image_format=image_format, seed=seed)
     typer.echo(folder)
+
+
+@app.command()
+def videos(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write; other splits in it stay.")
+    ] = Path("world-videos"),
+    split: Annotated[
+        Literal["train", "validation", "test"] | None, typer.Option(help="Only this split; all by default.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Clips of each split; all by default.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write clips as MP4 files with annotations as LAVIS has them, five captions a clip."""
+    from limner.world.clips import SPLITS
+    from limner.world.videos import write_videos
+
+    for name in [split] if split else SPLITS:
+        write_videos(out, name, count or SPLITS[name], seed=seed)
+    typer.echo(out)
+
+
+def _clips_of(split: str, count: int) -> None:
+    """Refuse what no split of clips has.
+
+    Raises:
+        UserError: no such split, or not so many clips in it.
+    """
+    from limner.errors import UserError
+    from limner.world.clips import SPLITS
+
+    if split not in SPLITS:
+        raise UserError(f"there is no split {split!r} of clips; there are {', '.join(SPLITS)}")
+    if count > SPLITS[split]:
+        raise UserError(f"split {split!r} has {SPLITS[split]} clips, not {count}")

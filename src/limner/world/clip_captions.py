@@ -1,12 +1,13 @@
 """Captions of clips: five references by five people, and the alt text of the web.
 
 People differ in detail (colours, the second thing, the background), in words, in sentence and in order.
-All of them say only what the SET of a clip's frames shows. BLIP-2's Q-Former reads the tokens of all frames at once
-and has no position for a frame, so frames in another order give the same caption: which way a thing moves,
-whether it enters or leaves, and which of its two colours comes first cannot be told.
+All of them say only what the SET of a clip's frames shows. BLIP-2's Q-Former reads the tokens of all frames
+at once and has no position for a frame, so frames in another order give the same caption: which way a thing
+moves, whether it enters or leaves, and which of its two colours comes first cannot be told.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -162,7 +163,7 @@ def _told(caption: str) -> list[tuple[str, str]]:
     words = caption.split()
     places = [place for place, word in enumerate(words) if word in SHAPES]
     pairs = []
-    for place, stop in zip(places, [*places[1:], len(words)], strict=True):
+    for place, stop in pairwise([*places, len(words)]):
         before = words[place - 2 : place] if place > 1 else words[:place]
         behind = " ".join(words[place + 1 : stop]) + " "
         found = [seen for seen, word in ALT.items() if word in before]

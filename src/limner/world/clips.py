@@ -1,8 +1,8 @@
 """Clips of the miniature world: one or two coloured shapes that stay, move, come, go, or change colour.
 
-A clip is a function of (seed, split, index), like a scene, and looks like one: the same cells, shapes, colours
-and backgrounds. What happens to a thing happens once, in about a fifth of the clip; before and after it
-rests in a cell (or outside of the picture), as the frozen ViT has learnt to see things.
+A clip is a function of (seed, split, index), like a scene, and looks like one: the same cells, shapes,
+colours and backgrounds. What happens to a thing happens once, in about a fifth of the clip; before and after
+it rests in a cell (or outside of the picture), as the frozen ViT has learnt to see things.
 """
 
 import math
@@ -14,7 +14,7 @@ from PIL import Image
 
 from limner.world.scenes import BACKGROUNDS, CELL, COLOURS, HELD_OUT, SHAPES, Scene, Thing, render
 
-SPLITS = {"train": 4000, "validation": 300, "test": 500}
+SPLITS = {"train": 2000, "validation": 300, "test": 500}
 """Clips in each split."""
 MOTIONS = ("stay", "left", "right", "up", "down", "enter", "leave", "change")
 """What can happen to a thing."""

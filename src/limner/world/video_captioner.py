@@ -1,9 +1,9 @@
 """Stage "video_captioner": the captioner that `recipes/tiny/video_xe.yaml` starts from.
 
-It is what a captioner of images and alt text from the web is to a data set of videos. On the world's ViT, which stays
-as it is, a Q-Former and an encoder-decoder learn together from nothing: alt text of clips of eight frames, alt text of
-single frames, and, as text without any picture, what people say of clips. So it knows the words of people
-and has never told a clip in them. Its clips are in no split.
+It is what a captioner trained on images and alt text of the web is to a data set of videos. On the world's
+ViT, which stays as it is, a Q-Former and an encoder-decoder learn together from nothing: alt text of clips of
+eight frames, alt text of single frames, and, as text without any picture, what people say of clips. So it
+knows the words of people and has never told a clip in them. Its clips are in no split.
 """
 
 from collections.abc import Sequence
@@ -112,7 +112,9 @@ class _Training:
             truth = torch.tensor([_still_truth(scene) for scene in chosen])
             return self._shown(self.features[rows, places], captions, truth, moving=False)
         features = self.features[rows].flatten(1, 2)
-        return self._shown(features, [alt_text(self.clips[row]) for row in rows], self.truth[rows], moving=True)
+        return self._shown(
+            features, [alt_text(self.clips[row]) for row in rows], self.truth[rows], moving=True
+        )
 
     def _shown(
         self, features: torch.Tensor, captions: Sequence[str], truth: torch.Tensor, *, moving: bool
