@@ -6,10 +6,12 @@ import json
 import numpy as np
 import pytest
 
+import data_sets
 import nasty_files
 from limner import component
 from limner.data.base import Source
 from limner.data.batches import Batches
+from limner.data.video import load
 from limner.errors import Reject
 from limner.types import Sample
 
@@ -27,9 +29,22 @@ def make_jsonl(path):
     return {"path": str(path / "rows.jsonl")}
 
 
+def make_mixture(path):
+    msrvtt = component.find("data", "msrvtt")(**data_sets.msrvtt(path / "msrvtt"))
+    lavis = component.find("data", "lavis")(**data_sets.lavis(path / "lavis"))
+    return {"parts": {"msrvtt": msrvtt, "lavis": lavis}, "ratio": {"msrvtt": 3, "lavis": 1}}
+
+
 SETTINGS = {
+    "coco": data_sets.coco,
     "folder": make_folder,
     "jsonl": make_jsonl,
+    "lavis": data_sets.lavis,
+    "mixture": make_mixture,
+    "msrvtt": data_sets.msrvtt,
+    "msvd": data_sets.msvd,
+    "vatex": data_sets.vatex,
+    "webvid": data_sets.webvid,
     "world": lambda path: {"split": "validation", "count": 12},
 }
 """How to make a small instance of each source: it returns settings. A new source adds its own line."""
@@ -45,7 +60,7 @@ def make(request, tmp_path_factory):
 
 def read(source, index):
     try:
-        return source.read(index)
+        return load(source.read(index))
     except Reject as reject:
         return reject
 

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt
 
 from limner.data import video as video_files
 from limner.data.media import MAX_BYTES, MAX_PIXELS, open_image
+from limner.data.order import Draw, epochs
 from limner.data.video import Sampling, Video
 from limner.errors import Reject
 from limner.types import Sample
@@ -40,6 +41,20 @@ class Source(ABC):
         Raises:
             Reject: this item cannot be used.
         """
+
+    def draws(self, *, seed: int, position: int = 0, shuffle: bool = True) -> Iterator[Draw]:
+        """The items that training takes, without end, from a position on: epochs of all items.
+
+        Args:
+            seed: of the order.
+            position: how many were drawn before.
+            shuffle: False takes every epoch in the order of the items.
+        """
+        return epochs(len(self), seed=seed, position=position, shuffle=shuffle)
+
+    def epoch_length(self) -> int:
+        """How many draws it takes until every item was drawn."""
+        return len(self)
 
     def __str__(self) -> str:
         """The source in a message."""
