@@ -167,8 +167,8 @@ def good(folder: Path) -> dict[str, int]:
     (folder / "plain.txt").write_text("a woman who moves")
     return {
         "plain.mp4": 60, "SHOUTING.MP4": 8, "one_frame.mp4": 1, "gaps.mkv": 12, "turned.mp4": 10,
-        "old.avi": 30, "broadcast.ts": 30, "web.webm": 20, "no_duration.mkv": 20, "pieces.mp4": 30, 
-        "really_mp4.avi": 1,         "moving.gif": 12, "moving.webp": 12, "still.gif": 1, "below/frames": 12,
+        "old.avi": 30, "broadcast.ts": 30, "web.webm": 20, "no_duration.mkv": 20, "pieces.mp4": 30,
+        "really_mp4.avi": 1, "moving.gif": 12, "moving.webp": 12, "still.gif": 1, "below/frames": 12,
     }  # fmt: skip
 
 

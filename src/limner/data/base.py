@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,6 @@ from limner.data import video as video_files
 from limner.data.media import MAX_BYTES, MAX_PIXELS, open_image
 from limner.data.order import Draw, epochs
 from limner.data.video import Sampling, Video
-from limner.errors import Reject
 from limner.types import Sample
 
 
@@ -42,6 +42,14 @@ class Source(ABC):
             Reject: this item cannot be used.
         """
 
+    def references(self, index: int) -> tuple[str, ...]:
+        """The reference captions of item number `index`, at the cost of reading it.
+
+        Raises:
+            Reject: this item cannot be used.
+        """
+        return self.read(index).references
+
     def draws(self, *, seed: int, position: int = 0, shuffle: bool = True) -> Iterator[Draw]:
         """The items that training takes, without end, from a position on: epochs of all items.
 
@@ -65,12 +73,11 @@ class Source(ABC):
         return len(self.ids())
 
     def __iter__(self) -> Iterator[Sample]:
-        """The samples in order; items that cannot be used are left out."""
-        for index in range(len(self)):
-            try:
-                yield video_files.load(self.read(index))
-            except Reject:
-                continue
+        """The samples in order, videos decoded; items that cannot be used are left out."""
+        from limner.data.batches import read_ahead
+
+        with closing(read_ahead(self, range(len(self)), workers=2, ahead=4)) as items:
+            yield from (item.result for item in items if isinstance(item.result, Sample))
 
 
 @dataclass(frozen=True, kw_only=True)

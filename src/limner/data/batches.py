@@ -1,15 +1,15 @@
-"""Batches of samples in an order that chance, threads and restarts cannot change."""
+"""Batches of samples in an order that chance, threads, processes and restarts cannot change."""
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count, islice
+from itertools import islice
 from typing import NamedTuple
 
-import numpy as np
-
 from limner.data.base import Source
+from limner.data.order import Draw
 from limner.data.rejects import RejectLog
+from limner.data.video_pool import Decoders
 from limner.errors import Reject, UserError
 from limner.types import Sample
 
@@ -22,46 +22,41 @@ class Item(NamedTuple):
 
 
 def read_ahead(
-    source: Source, indices: Iterable[int], *, workers: int, ahead: int
+    source: Source, indices: Iterable[int | Draw], *, workers: int, ahead: int
 ) -> Generator[Item, None, None]:
     """Read items in threads, `ahead` of them before they are asked for; they come out in order.
 
+    Videos are decoded in processes, one for each thread, that start when the first video comes and end when
+    the generator is closed, exhausted or forgotten. At most `ahead` samples are held here.
+
     Args:
         source: where to read.
-        indices: which items, in which order; may be endless.
+        indices: which items, in which order; may be endless. A bare index is an item read for the first
+            time.
         workers: threads, at least 1. Images are decoded outside of Python's lock, so threads help.
         ahead: how many items wait at most.
     """
     ids = source.ids()
-    todo = iter(indices)
+    todo = (each if isinstance(each, Draw) else Draw(each, 0) for each in indices)
+    decoders = Decoders()
+
+    def read(draw: Draw) -> Item:
+        try:
+            return Item(ids[draw.item], decoders.load(source.read(draw.item), epoch=draw.epoch))
+        except Reject as reject:
+            return Item(ids[draw.item], reject)
+
     pool = ThreadPoolExecutor(workers, thread_name_prefix="limner-data")
     waiting: deque[Future[Item]] = deque()
     try:
-        waiting.extend(pool.submit(_read, source, ids[index], index) for index in islice(todo, ahead))
+        waiting.extend(pool.submit(read, draw) for draw in islice(todo, ahead))
         while waiting:
             item = waiting.popleft().result()
-            waiting.extend(pool.submit(_read, source, ids[index], index) for index in islice(todo, 1))
+            waiting.extend(pool.submit(read, draw) for draw in islice(todo, 1))
             yield item
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _read(source: Source, id: str, index: int) -> Item:
-    try:
-        return Item(id, source.read(index))
-    except Reject as reject:
-        return Item(id, reject)
-
-
-def epochs(size: int, *, seed: int, position: int = 0, shuffle: bool = True) -> Iterator[int]:
-    """Indices 0..size-1 epoch after epoch without end, from a position on.
-
-    Epoch e is a permutation that depends on (seed, e) alone, so any position is reached at once.
-    """
-    for epoch in count(position // size):
-        order = np.random.default_rng([seed, epoch]).permutation(size) if shuffle else np.arange(size)
-        yield from order[position % size :].tolist()
-        position = 0
+        decoders.close()
 
 
 class Batches:
@@ -78,6 +73,7 @@ class Batches:
         seed: int,
         position: int = 0,
         shuffle: bool = True,
+        references: bool = False,
         rejects: RejectLog | None = None,
         workers: int = 2,
     ):
@@ -86,12 +82,13 @@ class Batches:
         Args:
             source: where samples come from.
             batch: B, samples a batch.
-            seed: of the permutations.
+            seed: of the order.
             position: the `position` of an earlier Batches with the same source, seed and shuffle; the
                 batches that follow are those that would have followed there.
             shuffle: False takes every epoch in the order of the source.
+            references: samples without a reference caption cannot be used.
             rejects: where items that cannot be used are recorded.
-            workers: threads that read.
+            workers: threads that read, and processes that decode videos where there are any.
 
         Raises:
             UserError: the source is empty.
@@ -100,12 +97,13 @@ class Batches:
         self.batch = batch
         self.position = position
         """Items taken since the start of the first epoch, rejected ones included."""
+        self._references = references
         self._rejects = rejects
-        self._size = len(source)
-        if not self._size:
+        if not len(source):
             raise UserError(f"{source}: nothing to caption")
-        indices = epochs(self._size, seed=seed, position=position, shuffle=shuffle)
-        self._items = read_ahead(source, indices, workers=workers, ahead=batch)
+        self._epoch = source.epoch_length()
+        draws = source.draws(seed=seed, position=position, shuffle=shuffle)
+        self._items = read_ahead(source, draws, workers=workers, ahead=batch)
         self._refused: Counter[str] = Counter()
         """Reasons given in this epoch, as far as it was read here."""
 
@@ -117,24 +115,26 @@ class Batches:
         """
         samples: list[Sample] = []
         while len(samples) < self.batch:
-            if self.position % self._size == 0:
+            if self.position % self._epoch == 0:
                 self._refused.clear()
             item = next(self._items)
             self.position += 1
-            if isinstance(item.result, Sample):
-                samples.append(item.result)
-            else:
+            if not isinstance(item.result, Sample):
                 self._refuse(item.id, item.result.reason)
+            elif self._references and not item.result.references:
+                self._refuse(item.id, "no reference caption")
+            else:
+                samples.append(item.result)
         return samples
 
     def close(self) -> None:
-        """Stop reading ahead."""
+        """Stop reading ahead, and end the processes that decode videos."""
         self._items.close()
 
     def _refuse(self, id: str, reason: str) -> None:
         if self._rejects is not None:
             self._rejects.add(id, reason)
         self._refused[reason] += 1
-        if self._refused.total() == self._size:
+        if self._refused.total() == self._epoch:
             reasons = "; ".join(f"{times} x {text}" for text, times in self._refused.most_common(5))
-            raise UserError(f"{self.source}: not one of the {self._size} items can be used: {reasons}")
+            raise UserError(f"{self.source}: not one of the {self._epoch} items can be used: {reasons}")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from limner.data.base import Source
-from limner.data.batches import Batches, epochs, read_ahead
+from limner.data.batches import Batches, read_ahead
+from limner.data.order import epochs
 from limner.data.rejects import RejectLog
 from limner.data.world import Source as World
 from limner.errors import Reject, UserError
@@ -41,6 +42,10 @@ class Numbers(Source):
 
 def ids(batches, count):
     return [[sample.id for sample in batches.next()] for _ in range(count)]
+
+
+def items(draws, count):
+    return [draw.item for draw in islice(draws, count)]
 
 
 sizes = st.integers(1, 12)
@@ -83,17 +88,17 @@ def test_every_usable_id_comes_once_an_epoch(source, seed, shuffle):
 
 @given(size=sizes, seed=seeds, position=st.integers(0, 60))
 def test_epochs_are_permutations_reached_from_any_position(size, seed, position):
-    order = list(islice(epochs(size, seed=seed), 100))
+    order = items(epochs(size, seed=seed), 100)
     for start in range(0, 100 - size, size):
         assert sorted(order[start : start + size]) == list(range(size))
-    assert list(islice(epochs(size, seed=seed, position=position), 40)) == order[position : position + 40]
+    assert items(epochs(size, seed=seed, position=position), 40) == order[position : position + 40]
 
 
 def test_epochs_and_seeds_differ():
-    order = list(islice(epochs(50, seed=0), 100))
+    order = items(epochs(50, seed=0), 100)
     assert order[:50] != order[50:]
-    assert order[:50] != list(islice(epochs(50, seed=1), 50))
-    assert list(islice(epochs(3, seed=0, shuffle=False), 7)) == [0, 1, 2, 0, 1, 2, 0]
+    assert order[:50] != items(epochs(50, seed=1), 50)
+    assert items(epochs(3, seed=0, shuffle=False), 7) == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_batches_are_full_and_rejects_are_recorded_once(tmp_path):
@@ -128,6 +133,16 @@ def test_an_epoch_without_anything_usable_is_an_error(position):
     with pytest.raises(UserError, match="not one of the 5 items can be used: 3 x number 0; 2 x number 1"):
         batches.next()
     assert batches.position in (5, 10)
+
+
+def test_samples_without_a_reference_can_be_refused(tmp_path):
+    log = RejectLog(tmp_path / "rejects.jsonl")
+    with pytest.raises(UserError, match="not one of the 3 items can be used: 3 x no reference caption"):
+        Batches(Numbers(3), 2, seed=0, references=True, rejects=log).next()
+    assert log.count == 3
+    source = World(split="validation", count=3)
+    assert len(Batches(source, 3, seed=0, references=True).next()) == 3
+    assert source.references(1) == source.read(1).references
 
 
 def test_an_empty_source_is_an_error():
