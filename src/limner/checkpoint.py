@@ -29,6 +29,12 @@ class Progress:
     """Best value so far of the measure that chooses checkpoints."""
     best_step: int | None = None
     """The step it was measured at."""
+    stale: int = 0
+    """Evaluations in a row without a better best."""
+
+    def over(self, *, steps: int, patience: int | None) -> bool:
+        """Whether the run has all its steps, or `patience` evaluations in a row were no better."""
+        return self.step >= steps or (patience is not None and self.stale >= patience)
 
 
 def save(folder: Path, progress: Progress, optimisers: Mapping[str, Optimiser], *, keep: int) -> Path:

@@ -44,7 +44,9 @@ class Update:
     optimiser: Literal["adam", "adamw"] = "adam"
     """Optimiser of the policy."""
     warmup_steps: Count = 0
-    """Steps over which the rate rises from 0."""
+    """Steps over which the rate rises to `lr`."""
+    warmup_from: Annotated[float, Ge(0)] | None = None
+    """Rate of the first step of the warm-up; null starts at `lr / warmup_steps`."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """How the rate goes from `lr` to `final_lr` after the warm-up; constant stays at `lr`."""
     final_lr: Annotated[float, Ge(0)] = 0.0
@@ -75,6 +77,8 @@ class Evaluate:
     """Image-text matching checkpoint to measure with."""
     best: str | None = None
     """Measure by which the best checkpoint is kept, the higher the better; null keeps none."""
+    patience: Positive | None = None
+    """The run stops after this many evaluations in a row without a better `best`; null never stops it."""
     decoding: Decoding = PUBLISHED
     """How captions are written for measuring."""
     test: Annotated[Source, Component("data")] | None = None
@@ -114,7 +118,10 @@ class Recipe:
     data: Annotated[Source, Component("data")]
     """What it captions."""
     rewards: Mapping[str, Annotated[Any, Component("rewards")]]
-    """What its captions earn, by a name of yours; `kind` is that name unless it is given."""
+    """What its captions earn, by a name of yours; `kind` is that name unless it is given.
+
+    Empty ({}) only where `rollout.of` is references.
+    """
     advantage: Annotated[Any, Component("advantages")]
     """From rewards to what each token is pushed by."""
     objective: Annotated[Any, Component("objectives")]
@@ -216,8 +223,17 @@ def _contradictions(recipe: Recipe) -> list[str]:
     """What is wrong between sections that are right by themselves."""
     errors: list[str] = []
     captions, group = recipe.update.captions, recipe.rollout.captions
-    if not recipe.rewards:
+    if not recipe.rewards and recipe.rollout.of == "policy":
         errors.append("rewards: {}: empty: name at least one reward")
+    least = recipe.advantage.least_captions
+    if group < least:
+        errors.append(
+            f"rollout.captions: {group}: this advantage compares at least {least} captions a sample"
+        )
+    if recipe.evaluate.patience is not None and recipe.evaluate.best is None:
+        errors.append(
+            f"evaluate.patience: {recipe.evaluate.patience}: needs evaluate.best, the measure that must rise"
+        )
     if captions % group:
         errors.append(
             f"update.captions: {captions}: must be a multiple of rollout.captions, which is {group}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -44,13 +44,20 @@ class Decoding:
         if self.do_sample and self.num_beams > 1:
             raise ValueError("num_beams above 1 is a search, not a draw: set do_sample to false")
 
+    def greedy(self) -> Decoding:
+        """The likeliest token at every step, with the same limits."""
+        limits = {field.name: getattr(self, field.name) for field in fields(Decoding)}
+        return Decoding(**{**limits, "do_sample": False, "num_beams": 1})
+
 
 @dataclass(frozen=True)
 class Rollout(Decoding):
-    """How the captions of a training step are drawn."""
+    """Which captions a training step learns from."""
 
     captions: Annotated[int, Ge(1)] = 1
     """G, captions a sample."""
+    of: Literal["policy", "references"] = "policy"
+    """Whose captions: the policy's own, or G of a sample's references, drawn anew in every step."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other.
@@ -59,7 +66,7 @@ class Rollout(Decoding):
             ValueError: The sentence to show.
         """
         super().__post_init__()
-        if not self.do_sample and self.captions > self.num_beams:
+        if self.of == "policy" and not self.do_sample and self.captions > self.num_beams:
             raise ValueError(
                 f"a search with {self.num_beams} beams cannot give {self.captions} different captions: "
                 "set do_sample to true or num_beams higher"

@@ -21,20 +21,25 @@ class Learner:
         self.optimiser, self.micro_batch = optimiser, micro_batch
 
     def backward(self, rollouts: Rollouts, targets: Targets) -> dict[str, Mean]:
-        """Add the gradient of the policy loss over N captions; returns what is logged about it."""
+        """Add the gradient of the policy loss over N captions; returns what is logged about it.
+
+        A loss of nothing, because no caption takes part, is NaN, which refuses the step.
+        """
         weights = self.objective.weights(targets.target_mask)
-        loss = Mean()
+        smoothing = self.objective.smoothing
+        loss = Mean() if targets.target_mask.any() else Mean(float("nan"))
         tokens, entropy = Mean(), Mean()
         self.optimiser.zero_grad()
         for rows, part in micro_batches(rollouts, self.micro_batch):
             width = part.tokens.shape[1]
-            logprobs = self.policy.logprobs(part.inputs, part.tokens, part.caption_mask)
+            logprobs = self.policy.logprobs(part.inputs, part.tokens, part.caption_mask, smoothing=smoothing)
             chosen = Targets(targets.advantages[rows, :width], targets.target_mask[rows, :width])
             part_loss = (self.objective.losses(logprobs, part.logprobs, chosen) * weights[rows, :width]).sum()
             part_loss.backward()
             loss += Mean(float(part_loss.detach()), 0.0)
             kept = logprobs.detach()[chosen.target_mask]
-            tokens += Mean.of(kept.exp())
+            if not smoothing:  # a smoothed likelihood is no probability
+                tokens += Mean.of(kept.exp())
             entropy += Mean.of(-kept)
         return {"loss/policy": Mean(loss.sum, 1.0), "policy/probability": tokens, "policy/surprisal": entropy}
 

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from limner import checkpoint
+
 if TYPE_CHECKING:
     from limner.config import Recipe
 
@@ -25,14 +27,16 @@ SHORT = {"reward/total": "reward", "watch/words": "words", "loss/value": "value 
 class Show:
     """A progress bar on standard error; evaluations leave a line above it."""
 
-    def __init__(self, recipe: Recipe, step: int):
-        """Start at a step."""
-        self.best = recipe.evaluate.best
+    def __init__(self, recipe: Recipe, progress: checkpoint.Progress):
+        """Start where the run is."""
+        self.recipe, self.progress, self.best = recipe, progress, recipe.evaluate.best
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"), console=Console(stderr=True),
         )  # fmt: skip
-        self.task = self.bar.add_task(recipe.name, total=recipe.update.steps, completed=step, numbers="")
+        self.task = self.bar.add_task(
+            recipe.name, total=recipe.update.steps, completed=progress.step, numbers=""
+        )
 
     def __enter__(self) -> Self:
         """Show the bar."""
@@ -42,8 +46,14 @@ class Show:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar as it is, and say why the run is over before its last step."""
         self.bar.stop()
+        step, steps = self.progress.step, self.recipe.update.steps
+        if kind is None and step < steps:
+            self.bar.console.print(
+                f"stopped at step {step} of {steps}: {self.best} rose in none of the last "
+                f"{self.progress.stale} evaluations"
+            )
 
     def step(self, row: Mapping[str, float | None]) -> None:
         """Move on by one step."""

@@ -1,14 +1,16 @@
-"""Roll-outs: captions sampled from the policy, with what rewards and advantages asked for; no gradients."""
+"""Roll-outs: captions of the policy or of people, with what rewards and advantages ask for; no gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from typing import Literal
 
 import torch
 
-from limner.captioners.base import Policy
+from limner.captioners.base import Generated, Policy
 from limner.decoding import Decoding
-from limner.types import Rollouts, Sample
+from limner.types import ModelInputs, Rollouts, Sample
 
 NO_GRADIENT = 4
 """Rows that go through at once for each that goes through with gradient: nothing is kept for a way back."""
@@ -23,9 +25,10 @@ def roll_out(
     captions: int,
     micro_batch: int,
     needs: frozenset[str],
+    of: Literal["policy", "references"] = "policy",
     generator: torch.Generator | None = None,
 ) -> Rollouts:
-    """Generate G captions of B samples.
+    """Generate G captions of B samples, or draw them from the references.
 
     Args:
         policy: the captioner.
@@ -33,23 +36,79 @@ def roll_out(
         decoding: how tokens are chosen.
         captions: G.
         micro_batch: rows that memory takes with gradient; a generation holds `NO_GRADIENT` times as many.
-        needs: what to compute beside the captions: "lm_logprobs".
+        needs: what to compute beside the captions: "lm_logprobs", "greedy".
+        of: whose captions: "references" takes G of each sample's references, see `drawn`.
         generator: the random numbers of the sampling.
 
     Returns:
         N = B * G roll-outs.
     """
+
+    def completed(chosen: Sequence[Sample], inputs: ModelInputs, made: Generated) -> Rollouts:
+        rollouts = policy.rollouts(chosen, inputs, made)
+        if "lm_logprobs" in needs:
+            rollouts = rollouts.replace(lm_logprobs=policy.lm_logprobs(made.tokens, made.caption_mask))
+        return rollouts
+
     step = max(1, NO_GRADIENT * micro_batch // captions)
     parts = []
     for start in range(0, len(samples), step):
         chosen = samples[start : start + step]
         inputs = policy.encode(chosen)
-        made = policy.generate(inputs, decoding, captions=captions, generator=generator)
-        rollouts = policy.rollouts(chosen, inputs, made)
-        if "lm_logprobs" in needs:
-            rollouts = rollouts.replace(lm_logprobs=policy.lm_logprobs(made.tokens, made.caption_mask))
+        if of == "references":
+            texts = drawn(chosen, captions, generator)
+            made = written(policy, texts, longest=decoding.max_new_tokens)
+        else:
+            made = policy.generate(inputs, decoding, captions=captions, generator=generator)
+        rollouts = completed(chosen, inputs, made)
+        if "greedy" in needs:
+            greedy = completed(chosen, inputs, policy.generate(inputs, decoding.greedy()))
+            rollouts = rollouts.replace(greedy=greedy)
         parts.append(rollouts)
     return concat(parts)
+
+
+def drawn(samples: Sequence[Sample], captions: int, generator: torch.Generator | None) -> list[str]:
+    """G references of each sample, drawn anew each time.
+
+    None is taken twice before all were taken once. A sample without references gives empty texts.
+
+    Args:
+        samples: B samples.
+        captions: G.
+        generator: the random numbers.
+
+    Returns:
+        N = B * G texts.
+    """
+    texts: list[str] = []
+    device = "cpu" if generator is None else generator.device
+    for sample in samples:
+        known = sample.references or ("",)
+        order = torch.randperm(len(known), generator=generator, device=device).tolist()
+        texts += islice(cycle(known[place] for place in order), captions)
+    return texts
+
+
+def written(policy: Policy, texts: Sequence[str], *, longest: int) -> Generated:
+    """Written captions as if the policy had generated them; a blank one has no token at all.
+
+    Args:
+        policy: the captioner.
+        texts: N captions.
+        longest: tokens a caption at most, the end-of-sequence token included; longer ones are cut.
+
+    Returns:
+        N captions, whose log-probabilities when they were made are NaN: the policy did not make them.
+    """
+    tokens, caption_mask = policy.tokenised(texts, longest=longest)
+    blank = torch.tensor([not text.strip() for text in texts], device=tokens.device)
+    caption_mask = caption_mask & ~blank[:, None]
+    unknown = torch.zeros(tokens.shape, device=tokens.device).masked_fill(caption_mask, float("nan"))
+    last = (caption_mask.sum(1) - 1).clamp(min=0)
+    ends = torch.as_tensor(policy.language_model.generation_config.eos_token_id, device=tokens.device)
+    ended = torch.isin(tokens.gather(1, last[:, None])[:, 0], ends)
+    return Generated(tokens, caption_mask, unknown, ended & ~blank)
 
 
 def concat(parts: Sequence[Rollouts]) -> Rollouts:
@@ -66,6 +125,7 @@ def concat(parts: Sequence[Rollouts]) -> Rollouts:
         return joined(kept) if len(kept) == len(tensors) else None
 
     inputs = type(parts[0].inputs).concat([part.inputs for part in parts])
+    greedy = [part.greedy for part in parts if part.greedy is not None]
     return Rollouts(
         samples=tuple(s for part in parts for s in part.samples),
         inputs=inputs,
@@ -77,11 +137,14 @@ def concat(parts: Sequence[Rollouts]) -> Rollouts:
         words=tuple(w for part in parts for w in part.words),
         lm_logprobs=joined_if_all([p.lm_logprobs for p in parts]),
         values=joined_if_all([p.values for p in parts]),
+        greedy=concat(greedy).replace(inputs=inputs) if greedy else None,
     )
 
 
 def micro_batches(rollouts: Rollouts, size: int) -> Iterator[tuple[torch.Tensor, Rollouts]]:
     """Split roll-outs by samples of like caption length, so that little is computed on padding.
+
+    The parts have no greedy captions: nothing is learnt from those.
 
     Args:
         rollouts: N rows.
@@ -95,7 +158,7 @@ def micro_batches(rollouts: Rollouts, size: int) -> Iterator[tuple[torch.Tensor,
     order = longest.argsort(stable=True)
     for chosen in order.split(max(1, size // group)):
         rows = (chosen[:, None] * group + torch.arange(group, device=chosen.device)).flatten()
-        width = int(longest[chosen].max())
+        width = max(1, int(longest[chosen].max()))
 
         def cut(
             tensor: torch.Tensor | None, rows: torch.Tensor = rows, width: int = width

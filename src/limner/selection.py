@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,8 @@ class Evaluator:
                 raise UserError(
                     f"evaluate.best: {best!r} is not measured; evaluate.metrics gives {', '.join(values)}"
                 )
-            if progress.best is None or values[best] > progress.best:
-                progress.best, progress.best_step = values[best], progress.step
+            if values[best] > (-math.inf if progress.best is None else progress.best):
+                progress.best, progress.best_step, progress.stale = values[best], progress.step, 0
+            else:
+                progress.stale += 1
         return {f"evaluate/{name}": Mean(value, 1.0) for name, value in values.items()}

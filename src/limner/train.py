@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from limner import before_after, checkpoint, report, watch
-from limner.captioners.base import Policy
+from limner.captioners.base import Policy, trained_table
 from limner.checkpoint import Progress
 from limner.critic import Critic
 from limner.data.batches import Batches
@@ -44,10 +44,11 @@ def train(recipe: Recipe, *, resume: Path | None = None) -> Path:
     """
     trainer = Trainer(recipe, resume or new_folder(recipe))
     try:
+        Console(stderr=True).print(trained_table(trainer.policy))
         if trainer.progress.step == 0:
             before_after.measure(recipe, trainer.policy, trainer.folder, name="before")
-        with Show(recipe, trainer.progress.step) as show:
-            while trainer.progress.step < recipe.update.steps:
+        with Show(recipe, trainer.progress) as show:
+            while not trainer.progress.over(steps=recipe.update.steps, patience=recipe.evaluate.patience):
                 show.step(trainer.step())
     finally:
         trainer.close()
@@ -77,11 +78,13 @@ class Trainer:
             self.optimisers["value"] = self.critic.optimiser
         found = checkpoint.steps(folder / "checkpoints")
         self.progress = checkpoint.restore(found[-1], self.optimisers) if found else Progress()
-        self.judge = Judge.load(recipe.rewards, self.policy)
+        self.judge = Judge.load(recipe.rewards, self.policy, data=recipe.data)
+        self.needs = self.judge.needs | recipe.advantage.needs
         self.rejects = RejectLog(folder / "rejects.jsonl")
         self.batches = Batches(
             recipe.data, update.captions // recipe.rollout.captions, seed=recipe.run.seed,
-            position=self.progress.position, rejects=self.rejects,
+            position=self.progress.position, references="references" in self.needs | {recipe.rollout.of},
+            rejects=self.rejects,
         )  # fmt: skip
         self.evaluator = Evaluator(recipe, self.policy)
         self.run = Run(folder, recipe, step=self.progress.step)
@@ -94,7 +97,8 @@ class Trainer:
         with clock.part("rollout"):
             rollouts = roll_out(
                 self.policy, samples, recipe.rollout, captions=recipe.rollout.captions,
-                micro_batch=recipe.update.micro_batch, needs=self.judge.needs, generator=self._generator(),
+                of=recipe.rollout.of, micro_batch=recipe.update.micro_batch,
+                needs=self.needs, generator=self._generator(),
             )  # fmt: skip
         with clock.part("rewards"):
             scores = self.judge(rollouts)
@@ -150,9 +154,13 @@ class Trainer:
         )
 
     def _generator(self) -> torch.Generator:
-        """Random numbers that depend on seed and step alone, so that a resumed run draws the same."""
-        generator = torch.Generator(self.policy.device)
-        return generator.manual_seed(self.recipe.run.seed * 1_000_003 + self.progress.step)
+        """Random numbers that depend on seed and step alone, so that a resumed run draws the same.
+
+        Those of dropout, which can only be torch's own, too.
+        """
+        seed = self.recipe.run.seed * 1_000_003 + self.progress.step
+        torch.manual_seed(seed)
+        return torch.Generator(self.policy.device).manual_seed(seed)
 
     def close(self) -> None:
         """Stop reading and close files."""

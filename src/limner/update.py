@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 
 def learning_rate(update: Update, step: int, *, lr: float | None = None) -> float:
-    """The rate of a step, counted from 0: linear warm-up from 0 over `warmup_steps`, then the schedule.
+    """The rate of a step, counted from 0: linear warm-up over `warmup_steps`, then the schedule.
 
-    Step 0 has rate lr / warmup_steps, so that the rate reaches lr at step warmup_steps - 1 and no step is
-    wasted at 0.
+    Without `warmup_from` step 0 has rate lr / warmup_steps, so that the rate reaches lr at step
+    warmup_steps - 1 and no step is wasted at 0. With it step 0 has that rate, and step warmup_steps lr, as
+    in LAVIS. A rate of its own (`lr`) scales the whole curve.
     """
     top = update.lr if lr is None else lr
     if step < update.warmup_steps:
+        if update.warmup_from is not None:
+            start = update.warmup_from * top / update.lr
+            return start + (top - start) * step / update.warmup_steps
         return top * (step + 1) / update.warmup_steps
     if update.schedule == "constant":
         return top

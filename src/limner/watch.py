@@ -59,6 +59,8 @@ def kl_to_start(
 def rewards(scores: Scores, rollouts: Rollouts) -> dict[str, Mean]:
     """Mean of every reward part before its weight, a caption; a reward a token is summed over the caption."""
     out = {"reward/total": Mean.of(scores.totals)}
+    if scores.greedy is not None:
+        out["reward/greedy"] = Mean.of(scores.greedy)
     for name, part in scores.parts.items():
         values = part.values if part.values.dim() == 1 else (part.values * rollouts.caption_mask).sum(1)
         out[f"reward/{name}"] = Mean.of(values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,34 +11,64 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limner import component
+from limner.advantages import base
 from limner.advantages.base import suffix_sums
+from limner.advantages.constant import Advantage as Constant
+from limner.advantages.self_critical import Advantage as SelfCritical
 from limner.advantages.token_returns import Advantage as TokenReturns
 from limner.rewards.base import NoInputs
 from limner.types import Part, Rollouts, Sample, Scores, Words
 
-TESTED = {"token_returns"}
+ON_DISK: dict[str, list[base.Advantage]] = {
+    "token_returns": [TokenReturns(), TokenReturns(gamma=0.9, normalise=False)],
+    "self_critical": [
+        SelfCritical(baseline="greedy"), SelfCritical(baseline="mean"), SelfCritical(baseline="leave_one_out")
+    ],
+    "constant": [Constant()],
+}  # fmt: skip
+ALL = [advantage for group in ON_DISK.values() for advantage in group]
+GROUPED = [SelfCritical(baseline="mean"), SelfCritical(baseline="leave_one_out")]
+"""Advantages against the other captions of the sample."""
+GREEDY = [advantage for advantage in ALL if "greedy" in advantage.needs]
 
 
 def test_every_advantage_on_disk_is_tested() -> None:
-    assert set(component.available("advantages")) == TESTED
+    assert set(component.available("advantages")) == set(ON_DISK)
+    assert GREEDY
 
 
-def rollouts(lengths: list[int], width: int, *, values: torch.Tensor | None = None) -> Rollouts:
+def rollouts(
+    lengths: list[int], width: int, *, values: torch.Tensor | None = None, captions: int = 1
+) -> Rollouts:
     mask = torch.arange(width)[None] < torch.tensor(lengths)[:, None]
     n = len(lengths)
     return Rollouts(
-        tuple(Sample(str(i), ()) for i in range(n)), NoInputs(n),
+        tuple(Sample(str(i), ()) for i in range(n // captions)), NoInputs(n // captions),
         torch.zeros(n, width, dtype=torch.long), mask, torch.zeros(n, width),
         torch.ones(n, dtype=torch.bool), ("",) * n, (Words((), ()),) * n, values=values,
     )  # fmt: skip
 
 
-def scores(rewards: torch.Tensor, scored: list[bool] | None = None) -> Scores:
+def scores(
+    rewards: torch.Tensor, scored: list[bool] | None = None, *, greedy: torch.Tensor | None = None
+) -> Scores:
     kept = torch.ones(len(rewards), dtype=torch.bool) if scored is None else torch.tensor(scored)
-    return Scores({"x": Part(rewards.sum(1))}, rewards * kept[:, None], kept)
+    return Scores({"x": Part(rewards.sum(1))}, rewards * kept[:, None], kept, greedy)
+
+
+def batch(lengths: list[int], extra: int = 0) -> tuple[Rollouts, Scores]:
+    """Two samples' captions with rewards on their last tokens, `extra` columns of padding after them."""
+    width = max(lengths) + extra
+    generator = torch.Generator().manual_seed(sum(lengths))
+    rewards = torch.zeros(len(lengths), width)
+    rewards[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = torch.randn(
+        len(lengths), generator=generator
+    )
+    return rollouts(lengths, width, captions=len(lengths) // 2), scores(rewards, greedy=torch.randn(2))
 
 
 cases = st.lists(st.integers(1, 6), min_size=2, max_size=5)
+groups = st.lists(st.integers(1, 6), min_size=4, max_size=8).filter(lambda lengths: len(lengths) % 2 == 0)
 
 
 @settings(deadline=None, max_examples=50)
@@ -59,18 +91,114 @@ def test_token_returns_equal_the_papers_formula(lengths: list[int], gamma: float
     assert not got.advantages[~got.target_mask].any()
 
 
-@settings(deadline=None, max_examples=30)
-@given(lengths=cases, extra=st.integers(1, 4), seed=st.integers(0, 1000))
-def test_padding_columns_change_nothing(lengths: list[int], extra: int, seed: int) -> None:
+@pytest.mark.parametrize("advantage", ALL, ids=str)
+@settings(deadline=None, max_examples=20)
+@given(lengths=groups, extra=st.integers(1, 4))
+def test_padding_columns_change_nothing(advantage: base.Advantage, lengths: list[int], extra: int) -> None:
+    narrow_rollouts, narrow_scores = batch(lengths)
+    wide_rollouts, wide_scores = batch(lengths, extra)
+    narrow = advantage(narrow_rollouts, narrow_scores)
+    wide = advantage(wide_rollouts, dataclasses.replace(wide_scores, greedy=narrow_scores.greedy))
     width = max(lengths)
-    mask = torch.arange(width)[None] < torch.tensor(lengths)[:, None]
-    rewards = torch.randn(len(lengths), width, generator=torch.Generator().manual_seed(seed)) * mask
-    narrow = TokenReturns()(rollouts(lengths, width), scores(rewards))
-    wide = TokenReturns()(
-        rollouts(lengths, width + extra), scores(torch.nn.functional.pad(rewards, (0, extra)))
-    )
     torch.testing.assert_close(wide.advantages[:, :width], narrow.advantages)
     assert not wide.target_mask[:, width:].any()
+    assert not wide.advantages[~wide.target_mask].any()
+
+
+@pytest.mark.parametrize("advantage", ALL, ids=str)
+def test_unscored_captions_change_nothing_for_others_and_earn_nothing(advantage: base.Advantage) -> None:
+    rewards = torch.tensor(
+        [[0.0, 1.0], [0.0, 3.0], [0.0, 100.0], [0.0, 5.0], [0.0, 2.0], [0.0, float("inf")]]
+    )
+    greedy = torch.tensor([0.5, 0.25])
+    with_them = advantage(
+        rollouts([2] * 6, 2, captions=3),
+        scores(rewards.nan_to_num(0, 0, 0), [True, True, False] * 2, greedy=greedy),
+    )
+    kept = torch.tensor([0, 1, 3, 4])
+    without = advantage(rollouts([2] * 4, 2, captions=2), scores(rewards[kept], greedy=greedy))
+    torch.testing.assert_close(with_them.advantages[kept], without.advantages)
+    assert with_them.target_mask.tolist() == [[True] * 2, [True] * 2, [False] * 2] * 2
+    assert not with_them.advantages[[2, 5]].any()
+
+
+@pytest.mark.parametrize("advantage", ALL, ids=str)
+@settings(deadline=None, max_examples=20)
+@given(lengths=groups, order=st.randoms(use_true_random=False))
+def test_permuted_captions_of_a_sample_have_permuted_advantages(
+    advantage: base.Advantage, lengths: list[int], order
+) -> None:
+    plain_rollouts, plain_scores = batch(lengths)
+    size = len(lengths) // 2
+    within = [list(range(start, start + size)) for start in (0, size)]
+    for rows in within:
+        order.shuffle(rows)
+    rows = torch.tensor([*within[0], *within[1]])
+    mixed_rollouts = plain_rollouts.replace(caption_mask=plain_rollouts.caption_mask[rows])
+    mixed_scores = dataclasses.replace(
+        plain_scores, rewards=plain_scores.rewards[rows], scored=plain_scores.scored[rows]
+    )
+    plain, mixed = advantage(plain_rollouts, plain_scores), advantage(mixed_rollouts, mixed_scores)
+    # sums in another order
+    torch.testing.assert_close(mixed.advantages, plain.advantages[rows], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("advantage", GROUPED, ids=str)
+@settings(deadline=None, max_examples=30)
+@given(rewards=st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=6))
+def test_advantages_against_the_group_sum_to_zero(advantage: base.Advantage, rewards: list[float]) -> None:
+    n = len(rewards)
+    got = advantage(rollouts([1] * n, 1, captions=n), scores(torch.tensor(rewards)[:, None]))
+    assert float(got.advantages.sum()) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("advantage", GREEDY, ids=str)
+@given(lengths=groups)
+def test_a_sample_as_good_as_the_greedy_caption_earns_zero(
+    advantage: base.Advantage, lengths: list[int]
+) -> None:
+    rolled, scored = batch(lengths)
+    firsts = scored.totals.view(2, -1)[:, 0]
+    got = advantage(rolled, dataclasses.replace(scored, greedy=firsts)).advantages.view(2, -1, max(lengths))
+    assert not got[:, 0].any()
+    others = scored.totals.view(2, -1)[:, 1:] - firsts[:, None]
+    torch.testing.assert_close(got[:, 1:, 0], others)
+
+
+def test_self_critical_values_by_hand() -> None:
+    """Two samples of three captions, CIDErs .2 .5 .8 and 1 1 .1; greedy captions .4 and 1.2."""
+    totals = torch.tensor([0.2, 0.5, 0.8, 1.0, 1.0, 0.1])
+    rolled = rollouts([1] * 6, 1, captions=3)
+    expected = {
+        "greedy": [-0.2, 0.1, 0.4, -0.2, -0.2, -1.1],
+        "mean": [-0.3, 0.0, 0.3, 0.3, 0.3, -0.6],
+        "leave_one_out": [-0.45, 0.0, 0.45, 0.45, 0.45, -0.9],
+    }
+    for baseline, values in expected.items():
+        got = SelfCritical(baseline=baseline)(  # type: ignore[arg-type]
+            rolled, scores(totals[:, None], greedy=torch.tensor([0.4, 1.2]))
+        )
+        assert got.advantages[:, 0].tolist() == pytest.approx(values, abs=1e-6), baseline
+
+
+def test_a_caption_without_a_baseline_takes_no_part() -> None:
+    rolled = rollouts([1] * 4, 1, captions=2)
+    rewards, nan = torch.tensor([[1.0], [2.0], [3.0], [4.0]]), float("nan")
+    one_unscored = scores(rewards, [True, False, True, True], greedy=torch.tensor([1.0, nan]))
+    taken = {
+        "greedy": [True, False, False, False],
+        "mean": [True, False, True, True],
+        "leave_one_out": [False, False, True, True],
+    }
+    for baseline, mask in taken.items():
+        got = SelfCritical(baseline=baseline)(rolled, one_unscored)  # type: ignore[arg-type]
+        assert got.target_mask[:, 0].tolist() == mask, baseline
+        assert got.advantages.isfinite().all()
+
+
+def test_constant_is_one_on_every_token() -> None:
+    got = Constant()(rollouts([1, 3], 3), scores(torch.zeros(2, 3)))
+    assert got.advantages.tolist() == [[1, 0, 0], [1, 1, 1]]
 
 
 def test_a_terminal_reward_gives_constant_returns() -> None:
@@ -78,15 +206,6 @@ def test_a_terminal_reward_gives_constant_returns() -> None:
     rewards[0, 3], rewards[1, 1] = 2.5, -1.0
     got = TokenReturns(normalise=False)(rollouts([4, 2], 4), scores(rewards))
     assert got.advantages.tolist() == [[2.5] * 4, [-1.0, -1.0, 0.0, 0.0]]
-
-
-def test_unscored_captions_take_no_part() -> None:
-    rewards = torch.tensor([[0.0, 1.0], [0.0, 3.0], [0.0, 100.0]])
-    with_it = TokenReturns()(rollouts([2, 2, 2], 2), scores(rewards, [True, True, False]))
-    without = TokenReturns()(rollouts([2, 2], 2), scores(rewards[:2]))
-    torch.testing.assert_close(with_it.advantages[:2], without.advantages)
-    assert not with_it.target_mask[2].any()
-    assert not with_it.advantages[2].any()
 
 
 @given(gamma=st.floats(0, 1), seed=st.integers(0, 1000))

@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from limner import component
+from limner.objectives.cross_entropy import Objective as CrossEntropy
 from limner.objectives.policy_gradient import Objective as PolicyGradient
 from limner.types import Targets
 
-ON_DISK = {"policy_gradient": [PolicyGradient(of="probability"), PolicyGradient(of="log_probability")]}
+ON_DISK = {
+    "policy_gradient": [PolicyGradient(of="probability"), PolicyGradient(of="log_probability")],
+    "cross_entropy": [CrossEntropy()],
+}
 ALL = [objective for group in ON_DISK.values() for objective in group]
 VOCABULARY, LENGTH = 3, 3
 
@@ -75,10 +79,22 @@ def test_micro_batches_give_the_same_gradient(objective) -> None:
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-@pytest.mark.parametrize("objective", ALL, ids=str)
+MASK = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
+
+
+@pytest.mark.parametrize("objective", [o for o in ALL if not isinstance(o, CrossEntropy)], ids=str)
 def test_weights_are_means_over_tokens_then_captions(objective) -> None:
-    mask = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
-    assert objective.weights(mask).tolist() == [[0.25, 0.25, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    assert objective.weights(MASK).tolist() == [[0.25, 0.25, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_cross_entropy_is_a_mean_over_all_tokens() -> None:
+    third = pytest.approx(1 / 3)
+    assert CrossEntropy().weights(MASK).tolist() == [[third, third, 0.0], [third, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("objective", ALL, ids=str)
+def test_weights_of_no_token_are_zero_not_nan(objective) -> None:
+    assert not objective.weights(torch.zeros(2, 3, dtype=torch.bool)).any()
 
 
 @pytest.mark.parametrize("objective", ALL, ids=str)

@@ -41,6 +41,7 @@ class Head:
 class Advantage:
     gamma: float = 1.0
     value: Head | None = None
+    least_captions = 1
 
     def __post_init__(self):
         if self.gamma > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -41,7 +40,15 @@ class Value:
 class Advantage(abc.ABC):
     """Settings and formula of one advantage. A file holds one subclass with this name."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    @property
+    def needs(self) -> frozenset[str]:
+        """What roll-outs must carry beside the captions: "greedy"."""
+        return frozenset()
+
+    @property
+    def least_captions(self) -> int:
+        """The fewest captions a sample with which it works."""
+        return 1
 
     @property
     def value_function(self) -> Value | None:
@@ -55,6 +62,18 @@ class Advantage(abc.ABC):
     @abc.abstractmethod
     def __call__(self, rollouts: Rollouts, scores: Scores) -> Targets:
         """Advantages of N captions, over the whole batch."""
+
+
+def over_captions(rollouts: Rollouts, advantages: torch.Tensor) -> Targets:
+    """The same advantage on every token of a caption.
+
+    Args:
+        rollouts: N captions.
+        advantages: (N,), NaN where a caption takes no part in the loss.
+    """
+    mask = rollouts.caption_mask & advantages.isfinite()[:, None]
+    spread = advantages.float()[:, None].expand(mask.shape)
+    return Targets(torch.where(mask, spread, torch.zeros_like(spread)).detach(), mask)
 
 
 def suffix_sums(rewards: torch.Tensor, gamma: float) -> torch.Tensor:

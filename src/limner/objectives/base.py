@@ -18,6 +18,11 @@ class Objective(abc.ABC):
     split into micro-batches gives the same gradient.
     """
 
+    @property
+    def smoothing(self) -> float:
+        """Label smoothing of the log-probabilities that `losses` is given."""
+        return 0.0
+
     def weights(self, target_mask: torch.Tensor) -> torch.Tensor:
         """(N, T) share of each token in the loss: mean over a caption's tokens (1/n), then over captions."""
         lengths = target_mask.sum(1, keepdim=True).clamp(min=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -13,6 +14,7 @@ from limner.types import Part, Rollouts, Sample, Words
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
+    from limner.data.base import Source
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reward:
-    """Settings of one reward. A file holds one subclass with this name; its fields are its settings."""
+class AnyReward(abc.ABC):
+    """Settings of one reward; subclass `Reward`, or `LoadedReward` where something must be loaded first."""
 
     weight: float = 1.0
     """Factor in the sum of all rewards."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What roll-outs must carry beside the captions: "lm_logprobs"."""
+    """What roll-outs must carry beside the captions: "lm_logprobs"; "references" with every sample."""
     per: ClassVar[Literal["caption", "token"]] = "caption"
     """Whether values are (N,) or (N, T)."""
     batch: ClassVar[bool] = False
@@ -47,17 +49,37 @@ class Reward:
     examples: ClassVar[tuple[Example, ...]] = ()
     """Captions with the values that they must get."""
 
-    def load(self, captioner: Policy) -> Callable[[Rollouts], Part]:
-        """What scores; called once before a run. A reward with a model loads it here.
+    @abc.abstractmethod
+    def load(self, captioner: Policy, data: Source | None = None) -> Callable[[Rollouts], Part]:
+        """What scores N captions; called once before a run.
+
+        Higher is better, a penalty is negative, and what can't be scored is NaN.
 
         Args:
             captioner: the policy; its frozen vision tower and features may be shared.
+            data: what the run trains on, for statistics of it; None outside of a run.
+
+        Raises:
+            UserError: what the settings name can't be used.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward(AnyReward):
+    """A reward that is ready as it is. A file holds one subclass with this name."""
+
+    def load(self, captioner: Policy, data: Source | None = None) -> Self:
+        """The reward itself."""
         return self
 
+    @abc.abstractmethod
     def __call__(self, rollouts: Rollouts) -> Part:
         """Score N captions: higher is better, a penalty is negative, NaN where a caption can't be scored."""
-        raise NotImplementedError(f"{type(self).__module__} must define __call__ or load")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedReward(AnyReward):
+    """A reward with a model, or with statistics: it says how to `load` what scores."""
 
 
 @dataclass(frozen=True)

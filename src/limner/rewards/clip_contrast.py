@@ -21,10 +21,11 @@ from limner.vision_language import ClipModel, load_clip
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
+    from limner.data.base import Source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reward(base.Reward):
+class Reward(base.LoadedReward):
     """Contrast over the batch: how well CLIP matches the caption to its image and to no other (VLRM-RS)."""
 
     weight: float = 0.3
@@ -34,7 +35,7 @@ class Reward(base.Reward):
 
     batch = True
 
-    def load(self, captioner: Policy) -> Callable[[Rollouts], Part]:
+    def load(self, captioner: Policy, data: Source | None = None) -> Callable[[Rollouts], Part]:
         """Load the CLIP, in the number format of the captioner's frozen weights.
 
         Raises:

@@ -20,10 +20,11 @@ from limner.vision_language import ItmModel, load_itm, same_encoder
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
+    from limner.data.base import Source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reward(base.Reward):
+class Reward(base.LoadedReward):
     """Image-text matching: the match logit of a BLIP-2 ITM model for the caption and its image."""
 
     path: str
@@ -31,7 +32,7 @@ class Reward(base.Reward):
     micro_batch: Annotated[int, Ge(1)] = 128
     """Captions in one pass."""
 
-    def load(self, captioner: Policy) -> Callable[[Rollouts], Part]:
+    def load(self, captioner: Policy, data: Source | None = None) -> Callable[[Rollouts], Part]:
         """Load the model, in the number format of the captioner's frozen weights.
 
         Where both towers are equal, weight by weight, memory holds one and the captioner's features are used.
