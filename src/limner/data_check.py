@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +16,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from limner import config
-from limner.data import mixture, video
+from limner.data import mixture
 from limner.data.annotations import Wrong
 from limner.data.annotations_source import Listed
 from limner.data.base import Source
+from limner.data.batches import read_ahead
 from limner.data.named import built
 from limner.data.rows import line_of
 from limner.errors import Reject, UserError
 
 READERS = 4
-"""Threads that open files; FFmpeg and Pillow decode outside of Python's lock."""
+"""Threads that open images, and processes that decode videos."""
 SHOWN = 20
 """Findings below the table."""
 _SECTIONS = ("data", "evaluate.data", "evaluate.test")
@@ -89,7 +90,7 @@ def check(
 
     Args:
         sources: data sources by the section of a recipe that they stand in.
-        quick: do not open media, only look whether they are there. Plain folders have nothing more to say.
+        quick: do not open the media of annotated sources, only look whether they are there.
         bar: shows how far it is.
     """
     named = [pair for where, source in sources.items() for pair in _parts(where, source)]
@@ -125,19 +126,16 @@ def _check(
 
 def _results(source: Source, count: int, *, quick: bool) -> Iterator[int | Reject]:
     """For every item the number of its references, or why it cannot be used."""
-
-    def look(index: int) -> int | Reject:
-        try:
-            if quick and isinstance(source, Listed):
-                return len(source.look(index)[1].references)
-            sample = source.read(index)
-            return len((sample if quick else video.load(sample)).references)
-        except Reject as reject:
-            return reject
-
-    with ThreadPoolExecutor(READERS) as pool:
-        for start in range(0, count, 4 * READERS):
-            yield from pool.map(look, range(start, min(start + 4 * READERS, count)))
+    if quick and isinstance(source, Listed):
+        for index in range(count):
+            try:
+                yield len(source.look(index)[1].references)
+            except Reject as reject:
+                yield reject
+        return
+    with closing(read_ahead(source, range(count), workers=READERS, ahead=4 * READERS)) as items:
+        for item in items:
+            yield item.result if isinstance(item.result, Reject) else len(item.result.references)
 
 
 def _parts(where: str, source: Source) -> Iterator[tuple[str, Source]]:

@@ -5,17 +5,15 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from limner.data import base, video
 from limner.data.annotations import Item, Wrong, file_name
-from limner.errors import Reject, UserError
+from limner.errors import UserError
 from limner.types import Sample
 
 WithoutReferences = Literal["reject", "keep"]
-_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +24,28 @@ class Listed(base.Source):
     """
 
     @abstractmethod
+    def item(self, index: int) -> Item:
+        """What the annotations say of an item.
+
+        Raises:
+            Reject: its row is wrong, or nobody captioned it.
+        """
+
+    @abstractmethod
     def look(self, index: int) -> tuple[Path, Item]:
         """Where an item's media are, and what is known about it. Opens no media.
 
         Raises:
             Reject: its row is wrong, nobody captioned it, or its media are not there.
         """
+
+    def references(self, index: int) -> tuple[str, ...]:
+        """All captions of an item, whether its media are there or not.
+
+        Raises:
+            Reject: its row is wrong, or nobody captioned it.
+        """
+        return tuple(self.item(index).references)
 
     @property
     @abstractmethod
@@ -67,6 +81,17 @@ class Gathered(Listed):
             Reject: they are not there.
         """
 
+    def item(self, index: int) -> Item:
+        """What the annotations say of an item.
+
+        Raises:
+            Reject: its row is wrong, or nobody captioned it.
+        """
+        item = self._items[self._ids[index]]
+        if item.wrong is not None:
+            raise Wrong(item.wrong.kind, item.wrong.reason)
+        return item
+
     def ids(self) -> Sequence[str]:
         """The ids of the authors; a row without one is named by its place.
 
@@ -81,11 +106,8 @@ class Gathered(Listed):
         Raises:
             Reject: its row is wrong, nobody captioned it, or its media are not there.
         """
-        id = self._ids[index]
-        item = self._items[id]
-        if item.wrong is not None:
-            raise Wrong(item.wrong.kind, item.wrong.reason)
-        return self.file(id, item), item
+        item = self.item(index)
+        return self.file(self._ids[index], item), item
 
     @cached_property
     def _items(self) -> dict[str, Item]:
@@ -245,54 +267,3 @@ def annotation_files(path: str, names: Sequence[str], *, what: str) -> list[Path
     if not place.is_file():
         raise UserError(f"{path}: no such file or folder; data.path names {what}'s annotations")
     return [place]
-
-
-def whole(source: base.Source, count: int | None = None, *, allow_missing: bool = False) -> list[Sample]:
-    """The first samples of a source, decoded; what an annotation file lists must be there.
-
-    Args:
-        source: where to read.
-        count: how many usable samples; all if None.
-        allow_missing: leave out what cannot be used of annotated sources too, as of plain folders.
-
-    Raises:
-        UserError: an annotated source has items that cannot be used.
-    """
-    samples: list[Sample] = []
-    rejects: list[str] = []
-    for index, id in enumerate(source.ids()):
-        if count is not None and len(samples) == count:
-            break
-        try:
-            samples.append(video.load(source.read(index)))
-        except Reject as reject:
-            rejects.append(f"{id}: {reject.reason}")
-    refuse_missing(source, rejects, allow_missing=allow_missing)
-    return samples
-
-
-def parts(source: base.Source) -> Sequence[base.Source]:
-    """The sources that a mixture is made of; of any other source itself."""
-    from limner.data.mixture import Source as Mixture
-
-    return tuple(source.parts.values()) if isinstance(source, Mixture) else (source,)
-
-
-def refuse_missing(source: base.Source, rejects: Sequence[str], *, allow_missing: bool) -> None:
-    """Stop where items of an annotated source cannot be used: a score over the others is another score.
-
-    Args:
-        source: what was read.
-        rejects: `id: reason` of what cannot be used.
-        allow_missing: whether that was allowed.
-
-    Raises:
-        UserError: it was not.
-    """
-    if rejects and not allow_missing and any(isinstance(part, Listed) for part in parts(source)):
-        named = "; ".join(islice(rejects, _NAMED))
-        raise UserError(
-            f"{source}: {len(rejects)} of its items cannot be used: {named}"
-            f"{'; ...' if len(rejects) > _NAMED else ''}. Run `limner data check` for all of them; a score "
-            "without them is not comparable: allow it with --allow-missing, or evaluate.allow_missing"
-        )

@@ -59,6 +59,15 @@ class Source(base.Source):
         part, place = self.part_of(index)
         return replace(part.read(place), id=self._ids[index])
 
+    def references(self, index: int) -> tuple[str, ...]:
+        """References of an item, its media unopened.
+
+        Raises:
+            Reject: it cannot be used.
+        """
+        part, place = self.part_of(index)
+        return part.references(place)
+
     def part_of(self, index: int) -> tuple[base.Source, int]:
         """The part that holds an item, and the item's number in it."""
         for part, start, size in zip(self.parts.values(), self._starts, self._sizes, strict=True):

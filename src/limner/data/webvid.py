@@ -42,27 +42,35 @@ class Source(Videos):
         """
         return self._index.ids
 
-    def look(self, index: int) -> tuple[Path, Item]:
-        """Where a video is: videos/PAGE_DIR/VIDEOID.mp4 or videos/VIDEOID.mp4.
+    def item(self, index: int) -> Item:
+        """The caption of a video, and its page.
 
         Raises:
-            Reject: its row is wrong, it has no caption, or it is not there.
+            Reject: its row is wrong, or it has no caption.
         """
         ids, starts, wrong = self._index
         if index in wrong:
             raise Wrong(wrong[index].kind, wrong[index].reason)
         row = self._table.at(starts[index])
-        path = self._find(
-            ids[index], str(row.get("page_dir").value) if "page_dir" in self._table.columns else ""
-        )
         item = Item()
+        if "page_dir" in self._table.columns:
+            item.extra["page_dir"] = row.get("page_dir").value
         if self.captions is None:
             item.references.append(row.get("name").text())
         elif ids[index] in self._captions:
             item.references.append(self._captions[ids[index]])
         elif self.without_references == "reject":
             raise Wrong("no references", f"no caption in {Path(self.captions).name}")
-        return path, item
+        return item
+
+    def look(self, index: int) -> tuple[Path, Item]:
+        """Where a video is: videos/PAGE_DIR/VIDEOID.mp4 or videos/VIDEOID.mp4.
+
+        Raises:
+            Reject: its row is wrong, it has no caption, or it is not there.
+        """
+        item = self.item(index)
+        return self._find(self._index.ids[index], str(item.extra.get("page_dir", ""))), item
 
     def strays(self) -> Sequence[Path]:
         """Videos that neither this file nor another CSV file beside it lists. Walks all folders."""
