@@ -88,7 +88,7 @@ def _why(source: Source, index: int) -> Reject | None:
 def _refusal(source: Source, missing: list[str]) -> UserError:
     named = "; ".join(missing[:_NAMED]) + ("; ..." if len(missing) > _NAMED else "")
     return UserError(
-        f"{source}: {len(missing)} of its items cannot be used: {named}\nA score without them is not comparable "
-        "with others: mend the data (`limner data check` says all that is wrong), or allow it with "
+        f"{source}: {len(missing)} of its items cannot be used: {named}\nA score without them is not "
+        "comparable with others: mend the data (`limner data check` says all that is wrong) or allow it: "
         "--allow-missing, in a recipe evaluate.allow_missing=true"
     )
