@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ import tiny_judges
 from limner import captioners, component
 from limner.captioners.base import Policy
 from limner.decoding import Decoding
-from limner.rewards.base import Reward, plain
+from limner.metrics.cider import DocumentFrequencies
+from limner.rewards.base import AnyReward, plain
 from limner.rollout import micro_batches, roll_out
 from limner.score import combine
 from limner.types import Part, Rollouts
@@ -25,9 +28,23 @@ SETTINGS: dict[str, Callable[[Any], dict[str, object]]] = {
     "itm": lambda folder: {"path": str(tiny_judges.itm(folder / "itm")), "micro_batch": 3},
     "clip_contrast": lambda folder: {"path": str(tiny_judges.clip(folder / "clip"))},
     "length": lambda folder: {"full": 6, "zero": 14},
+    "cider": lambda folder: {"df": str(document_frequencies(folder / "df.json"))},
 }
 """Settings for rewards that need some, or whose defaults would make every caption equal."""
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def references(place: int) -> tuple[str, ...]:
+    """Captions in the words of the tiny captioner; every sample has others, and more of them."""
+    shapes = ("a red circle", "a green star and a blue square", "the cross is below a yellow circle")
+    return tuple(
+        f"{shape} on {colour}" for shape in shapes for colour in ("white", "black", "grey")[: place + 1]
+    )
+
+
+def document_frequencies(path: Path) -> Path:
+    DocumentFrequencies.of([[text.split() for text in references(place)] for place in range(3)]).save(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +54,21 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def reward(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reward:
+def reward(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AnyReward:
     name = request.param
     settings = SETTINGS.get(name, lambda _: {})(tmp_path_factory.mktemp(name))
     return component.find("rewards", name)(**settings)
 
 
 @pytest.fixture(scope="module")
-def loaded(reward: Reward, policy: Policy) -> Callable[[Rollouts], Part]:
+def loaded(reward: AnyReward, policy: Policy) -> Callable[[Rollouts], Part]:
     return reward.load(policy)
 
 
 def sampled(policy: Policy, captions: int) -> Rollouts:
     return roll_out(
         policy,
-        tiny.samples(5),
+        [replace(sample, references=references(place)) for place, sample in enumerate(tiny.samples(5))],
         Decoding(do_sample=True, max_new_tokens=20),
         captions=captions,
         micro_batch=64,
@@ -60,15 +77,15 @@ def sampled(policy: Policy, captions: int) -> Rollouts:
     )
 
 
-def test_is_a_frozen_reward_with_a_sentence_for_the_list(reward: Reward) -> None:
-    assert isinstance(reward, Reward)
+def test_is_a_frozen_reward_with_a_sentence_for_the_list(reward: AnyReward) -> None:
+    assert isinstance(reward, AnyReward)
     with pytest.raises(AttributeError):
         reward.weight = 2.0  # type: ignore[misc]
     name = type(reward).__module__.rpartition(".")[2]
     assert component.available("rewards")[name].endswith(".")
 
 
-def test_its_examples_score_as_declared(reward: Reward, loaded: Callable[[Rollouts], Part]) -> None:
+def test_its_examples_score_as_declared(reward: AnyReward, loaded: Callable[[Rollouts], Part]) -> None:
     if loaded is reward and not reward.needs:
         assert reward.examples, "a reward without a model proves itself on examples"
     for example in reward.examples:
@@ -79,7 +96,7 @@ def test_its_examples_score_as_declared(reward: Reward, loaded: Callable[[Rollou
 
 @pytest.mark.parametrize("captions", [1, 3])
 def test_shape_and_details(
-    reward: Reward, loaded: Callable[[Rollouts], Part], policy: Policy, captions: int
+    reward: AnyReward, loaded: Callable[[Rollouts], Part], policy: Policy, captions: int
 ) -> None:
     rollouts = sampled(policy, captions)
     part = loaded(rollouts)
@@ -95,7 +112,7 @@ def test_shape_and_details(
 
 @pytest.mark.parametrize("captions", [1, 3])
 def test_rows_score_as_they_do_alone(
-    reward: Reward, loaded: Callable[[Rollouts], Part], policy: Policy, captions: int
+    reward: AnyReward, loaded: Callable[[Rollouts], Part], policy: Policy, captions: int
 ) -> None:
     rollouts = sampled(policy, captions)
     whole = loaded(rollouts).values
@@ -107,7 +124,7 @@ def test_rows_score_as_they_do_alone(
 
 
 def test_padding_columns_change_nothing(
-    reward: Reward, loaded: Callable[[Rollouts], Part], policy: Policy
+    reward: AnyReward, loaded: Callable[[Rollouts], Part], policy: Policy
 ) -> None:
     rollouts = sampled(policy, 2)
     assert rollouts.lm_logprobs is not None
@@ -148,7 +165,7 @@ def broken_word(name: str, loaded: Any, word: str) -> Iterator[None]:
 
 
 def test_failure_is_nan_counted_and_never_zero(
-    reward: Reward, loaded: Callable[[Rollouts], Part], policy: Policy
+    reward: AnyReward, loaded: Callable[[Rollouts], Part], policy: Policy
 ) -> None:
     name = type(reward).__module__.rpartition(".")[2]
     rollouts = sampled(policy, 1)
@@ -156,7 +173,12 @@ def test_failure_is_nan_counted_and_never_zero(
     lm_logprobs = rollouts.lm_logprobs
     assert lm_logprobs is not None
     lm_logprobs[2, 0] = float("nan")
-    rollouts = rollouts.replace(texts=(*texts[:2], "a cross", *texts[3:]), lm_logprobs=lm_logprobs)
+    samples = [
+        replace(sample, references=()) if i == 2 else sample for i, sample in enumerate(rollouts.samples)
+    ]
+    rollouts = rollouts.replace(
+        samples=tuple(samples), texts=(*texts[:2], "a cross", *texts[3:]), lm_logprobs=lm_logprobs
+    )
     with broken_word(name, loaded, "cross"):
         part = loaded(rollouts)
     others = torch.arange(5) != 2
