@@ -1,108 +1,190 @@
-"""Penn Treebank tokenisation as pycocoevalcap 1.2 does it, without Java.
+"""Penn Treebank tokens of captions, equal to what pycocoevalcap 1.2 gets from Java, without Java.
 
-pycocoevalcap's PTBTokenizer writes the captions, one a line, for Stanford CoreNLP 3.4.1 (`PTBTokenizer -preserveLines -lowerCase`)
-and drops 17 punctuation marks from what comes back.
+pycocoevalcap's `PTBTokenizer` writes captions to a file, one a line, runs `edu.stanford.nlp.process.PTBTokenizer -preserveLines
+-lowerCase` of Stanford CoreNLP 3.4.1 on it, and drops `PUNCTUATION`. Captions of plain words take a short cut; all others go
+through a lexer with the rules of that tool (`ptb_grammar`), whose automaton matches the same texts with the same rules.
+
+The tool looks ahead over line ends: a letter and a period before a line that starts with "The", "A" or the like
+(`_OPENERS` of `ptb_abbreviations`) loses the period (`vitamin c.` gives `c`), and some smileys, years (`'90`) and file names are
+tokens before a line end and not at the end of the file. `tokenise_all` heeds this as pycocoevalcap's file does; `tokenise`
+takes a caption that has a line end behind it and no such word.
+
+What is kept on purpose: the tool writes brackets as `-lrb-`, which pycocoevalcap means to drop (`-LRB-`) and does not. A token may
+hold a no-break space (`1 1/2`, phone numbers), where pycocoevalcap's BLEU and CIDEr split it again and its ROUGE does not.
+
+What does not match:
+
+1. A caption with a carriage return, vertical tab, form feed, U+2028 or U+2029 (a newline is no problem). The tool starts a line
+   there, so that pycocoevalcap pairs all captions behind it with wrong images. Here it parts words as a space does.
+2. A tag with a quoted attribute, or `x.[^x=`, that is opened in one caption and closed in a later one. The tool makes one token
+   across captions, and pycocoevalcap again pairs wrongly. Here no token leaves its caption.
+3. Half a surrogate pair: pycocoevalcap cannot write it; here it is a sign the tool does not know, which is dropped.
+4. Lower case of letters that Unicode 14 or later added, and of a capital sigma beside other signs than letters, which depend on
+   the versions of Java and Python.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 
-from limner.metrics import ptb_grammar
+from limner.metrics import ptb_abbreviations, ptb_grammar
 
 PUNCTUATION = frozenset(("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", *".?!,:-;", "--", "..."))
-"""Tokens that pycocoevalcap drops. Its brackets never occur, for tokens are in lower case: `-lrb-` stays."""
-
-_BRACKETS = {"(": "-LRB-", ")": "-RRB-", "{": "-LCB-", "}": "-RCB-", "[": "-LSB-", "]": "-RSB-"}
-_FRACTIONS = {"\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3"}
-_CURRENCIES = {"\u00a2": "cents", "\u00a3": "#", **dict.fromkeys("\u0080\u00a4\u20a0\u20ac", "$")}
-_QUOTES = {
-    **dict.fromkeys("\u0091\u2018\u201b\u2039", "`"),
-    **dict.fromkeys("\u0092\u2019\u203a", "'"),
-    **dict.fromkeys("\u0093\u201c\u00ab", "``"),
-    **dict.fromkeys("\u0094\u201d\u00bb", "''"),
-}
-_ROUND = str.maketrans({"(": "-LRB-", ")": "-RRB-"})
-_CURLY = str.maketrans(_QUOTES)
+"""Tokens that pycocoevalcap drops."""
 
 
 def tokenise(caption: str) -> list[str]:
-    """Tokens of one caption, in lower case, punctuation dropped: what pycocoevalcap makes of a file with this caption alone."""
-    return finish(lex(caption.replace("\n", " ")))
+    """Tokens of one caption, in lower case, punctuation dropped; the caption is a line with another line behind it.
+
+    Joined with spaces they are the string that pycocoevalcap gives for any caption but the last of its file.
+    """
+    caption = caption.replace("\n", " ")
+    tokens = _plain(caption)
+    return _lexed(caption, "\n") if tokens is None else tokens
 
 
-def finish(tokens: Sequence[str]) -> list[str]:
-    """Tokens as pycocoevalcap reads them from the Java tool's line: lower case, split at spaces, punctuation dropped."""
-    line = " ".join(tokens).lower().rstrip()
-    return [word for word in line.split(" ") if word not in PUNCTUATION]
-
-
-def lex(text: str, stop: int | None = None) -> list[str]:
-    """The lexer's tokens that start before `stop` (default: all), case kept and punctuation in."""
-    lexer = ptb_grammar.lexer()
-    units = text
-    classes = lexer.classes(units)
-    tokens: list[str] = []
-    at, stop = 0, len(units) if stop is None else stop
-    while at < stop:
-        action, end = lexer.match(classes, at)
-        token, at = _act(action, units[at:end], end)
-        if token is not None:
-            tokens.append(token)
+def tokenise_all(captions: Sequence[str]) -> list[list[str]]:
+    """Tokens of captions that pycocoevalcap tokenises in one call, in the order in which it gets them."""
+    lines = [caption.replace("\n", " ") for caption in captions]
+    tokens: list[list[str]] = []
+    for number, line in enumerate(lines):
+        plain = _plain(line)
+        tokens.append(_lexed(line, _behind(lines, number)) if plain is None else plain)
     return tokens
 
 
-def _act(action: str, text: str, end: int) -> tuple[str | None, int]:
-    """The token of a match, or None, and where the next match starts."""
-    if action.startswith("split "):
-        back = int(action.removeprefix("split "))
-        return text[:-back], end - back
-    if action == "opener":
-        return (text[:-1] if len(text) == 2 else text), end - 1
-    if action == "again":
-        return text, end - 1
-    return _token(action, text), end
+def lex(text: str, stop: int | None = None) -> list[str]:
+    """The tool's own tokens that start before `stop` (default: all), case kept, punctuation in."""
+    astral = text.isascii() is False and max(text) > "\uffff"
+    if astral:
+        stop = None if stop is None else len(_surrogates(text[:stop]))
+        text = _surrogates(text)
+    lexer = ptb_grammar.lexer()
+    classes = lexer.classes(text)
+    tokens: list[str] = []
+    at = 0
+    while at < (len(text) if stop is None else stop):
+        action, end = lexer.match(classes, at)
+        token, back = _ACTIONS[action](text[at:end])
+        at = end - back
+        if token:
+            tokens.append(_joined(token) if astral else token)
+    return tokens
 
 
-def _token(action: str, text: str) -> str | None:
-    match action:
-        case "keep":
-            return text
-        case "nothing":
-            return None
-        case "soft":
-            return text.replace("\u00ad", "") or "-"
-        case "spaces":
-            return text.replace(" ", "\u00a0")
-        case "dash":
-            return "--"
-        case "ampersand":
-            return re.sub("&amp;", "&", text, flags=re.IGNORECASE)
-        case "quote" | "open quote":
-            mark = "`" if action == "open quote" else "'"
-            return (
-                text.replace("&apos;", mark)
-                .replace("'", mark)
-                .replace('"', mark * 2)
-                .replace("&quot;", mark * 2)
-                .translate(_CURLY)
-            )
-        case "fraction":
-            return _FRACTIONS.get(text, text)
-        case "currency":
-            return _CURRENCIES.get(text, text)
-        case "phone":
-            return text.replace(" ", "\u00a0").translate(_ROUND)
-        case "parentheses":
-            return text.translate(_ROUND)
-        case "bracket":
-            return _BRACKETS[text]
-        case "hyphens":
-            return "--" if 3 <= len(text) <= 4 else text
-        case "ellipsis":
-            return "..."
-        case "less":
-            return "<"
-        case "greater":
-            return ">"
-        case _:
-            raise AssertionError(action)
+def _lexed(line: str, behind: str) -> list[str]:
+    """Tokens of a line, as pycocoevalcap reads them from the tool's output, by what is behind the line."""
+    out = " ".join(lex(line + behind, len(line))).lower().rstrip()
+    return [token for token in out.split(" ") if token not in PUNCTUATION] if out else []
+
+
+def _behind(lines: Sequence[str], number: int) -> str:
+    """As much of the file behind a line as the tool may look at: the next line with words and its end."""
+    if number == len(lines) - 1:
+        return ""
+    if not lines[number].rstrip().endswith("."):
+        return "\n"
+    after = number + 1
+    while after < len(lines) - 1 and not lines[after].strip():
+        after += 1
+    return "\n" + "\n".join(lines[number + 1 : after + 1]) + ("\n" if after < len(lines) - 1 else "")
+
+
+class _Chunks(dict[str, tuple[str, ...] | None]):
+    """Tokens of what stands between spaces; None where what is around it counts."""
+
+    limit = 1 << 16
+    longest = 32
+    simple = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*[,!?;:]?|[A-Za-z]{2,}\.|[.,!?;:-]")
+    number = re.compile(rf"(?:{ptb_abbreviations.LISTS['BEFORE_NUMBER']})\.", re.IGNORECASE)
+
+    def __missing__(self, chunk: str) -> tuple[str, ...] | None:
+        tokens = None
+        if not chunk:
+            tokens = ()
+        elif self.simple.fullmatch(chunk) and not self.number.fullmatch(chunk):
+            tokens = tuple(_lexed(chunk, "\n"))
+        if len(chunk) <= self.longest:
+            if len(self) >= self.limit:
+                self.clear()
+            self[chunk] = tokens
+        return tokens
+
+
+_chunks = _Chunks()
+
+
+def _plain(line: str) -> list[str] | None:
+    """Tokens of a line of plain words, whose tokens do not depend on what is around them; None for any other line."""
+    parts = [_chunks[chunk] for chunk in line.split(" ")]
+    if None in parts:
+        return None
+    return list(chain.from_iterable(part for part in parts if part))
+
+
+_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
+
+
+def _surrogates(text: str) -> str:
+    """The text in the units that Java has: two surrogates for a character above U+FFFF."""
+    return _ASTRAL.sub(_pair, text)
+
+
+def _pair(match: re.Match[str]) -> str:
+    code = ord(match[0]) - 0x10000
+    return chr(0xD800 + (code >> 10)) + chr(0xDC00 + (code & 0x3FF))
+
+
+def _joined(text: str) -> str:
+    """The text with pairs of surrogates made characters again."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+_AMPERSAND = re.compile("&amp;", re.IGNORECASE)
+_ROUND = str.maketrans({"(": "-LRB-", ")": "-RRB-"})
+_BRACKETS = {"(": "-LRB-", ")": "-RRB-", "{": "-LCB-", "}": "-RCB-", "[": "-LSB-", "]": "-RSB-"}
+_FRACTIONS = {"\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3"}
+_CURRENCIES = {"\u00a2": "cents", "\u00a3": "#", **dict.fromkeys("\u0080\u00a4\u20a0\u20ac", "$")}
+_CURLY = str.maketrans(
+    {
+        **dict.fromkeys("\u0091\u2018\u201b\u2039", "`"),
+        **dict.fromkeys("\u0092\u2019\u203a", "'"),
+        **dict.fromkeys("\u0093\u201c\u00ab", "``"),
+        **dict.fromkeys("\u0094\u201d\u00bb", "''"),
+    }
+)
+
+
+def _quote(text: str, mark: str) -> str:
+    text = text.replace("&apos;", mark).replace("'", mark)
+    return text.replace('"', mark * 2).replace("&quot;", mark * 2).translate(_CURLY)
+
+
+def _spaces(text: str) -> str:
+    return text.replace(" ", "\u00a0")
+
+
+_ACTIONS: dict[str, Callable[[str], tuple[str, int]]] = {
+    "keep": lambda text: (text, 0),
+    "nothing": lambda text: ("", 0),
+    "split 2": lambda text: (text[:-2], 2),
+    "split 3": lambda text: (text[:-3], 3),
+    "opener": lambda text: (text[:-1] if len(text) == 2 else text, 1),
+    "again": lambda text: (text, 1),
+    "soft": lambda text: (text.replace("\u00ad", "") or "-", 0),
+    "spaces": lambda text: (_spaces(text), 0),
+    "dash": lambda text: ("--", 0),
+    "ampersand": lambda text: (_AMPERSAND.sub("&", text), 0),
+    "quote": lambda text: (_quote(text, "'"), 0),
+    "open quote": lambda text: (_quote(text, "`"), 0),
+    "fraction": lambda text: (_FRACTIONS.get(text, text), 0),
+    "currency": lambda text: (_CURRENCIES.get(text, text), 0),
+    "phone": lambda text: (_spaces(text).translate(_ROUND), 0),
+    "parentheses": lambda text: (text.translate(_ROUND), 0),
+    "bracket": lambda text: (_BRACKETS[text], 0),
+    "hyphens": lambda text: ("--" if 3 <= len(text) <= 4 else text, 0),
+    "ellipsis": lambda text: ("...", 0),
+    "less": lambda text: ("<", 0),
+    "greater": lambda text: (">", 0),
+}
+"""What becomes of the text of a rule: the token (empty: none), and how many of its characters are read again."""

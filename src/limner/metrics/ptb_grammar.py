@@ -3,15 +3,24 @@
 The notation is that of `ptb_patterns`. Names in capitals of `ptb_abbreviations` are lists of words.
 """
 
-import unicodedata
 from functools import cache
+from unicodedata import category
 
 from limner.metrics import ptb_abbreviations
 from limner.metrics.ptb_lexer import Lexer, Rule
 from limner.metrics.ptb_patterns import Grammar, characters
 
-_NEW_LETTERS = frozenset[str]()
-"""Letters of Unicode 4.0 that Unicode 3.2 does not have."""
+_LATER = characters(
+    r"\u037f\u0528-\u052f\u0558\u0560\u0588\u058b-\u058c\u05ef\u0860-\u086a\u0870-\u0887\u0889-\u088f"
+    r"\u08a1\u08ad-\u08c9\u0978\u0980\u09fc\u0af9\u0c34\u0c5a\u0c5c-\u0c5d\u0c80\u0cdc-\u0cdd\u0d04"
+    r"\u0d54-\u0d56\u0d5f\u0e86\u0e89\u0e8c\u0e8e-\u0e93\u0e98\u0ea0\u0ea8-\u0ea9\u0eac\u13f5"
+    r"\u13f8-\u13fd\u16f1-\u16f8\u170d\u171f\u1878\u191d-\u191e\u19b0-\u19c0\u19c8-\u19c9\u1b4c"
+    r"\u1c80-\u1c8a\u1c90-\u1cba\u1cbd-\u1cbf\u1cf2-\u1cf3\u1cfa\u208f\u209d-\u209f\u2c2f\u2c5f"
+    r"\u312e-\u312f\u31bb-\u31bf\u4db6-\u4dbf\u9fcd-\u9fff\ua698-\ua69d\ua78f\ua794-\ua79f\ua7ab-\ua7dd"
+    r"\ua7e2\ua7f1-\ua7f7\ua8fd-\ua8fe\ua9e0-\ua9e4\ua9e6-\ua9ef\ua9fa-\ua9fe\uaa7e-\uaa7f\uab30-\uab5a"
+    r"\uab5c-\uab69\uab6c-\uab6d\uab70-\uabbf"
+)
+"""Letters of the Basic Multilingual Plane that Unicode 7 to 17 added, or made letters: the tool does not know them."""
 
 _MARKS = characters(
     r"\u00ad\u0237-\u024f\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02ff\u0300-\u036f\u0370-\u037d\u0384\u0385\u03cf\u03f6\u03fc-\u03ff"
@@ -25,20 +34,38 @@ _MARKS = characters(
 
 
 def _letter(char: str) -> bool:
-    return char in _NEW_LETTERS or unicodedata.ucd_3_2_0.category(char)[0] == "L"
+    return (category(char)[0] == "L" and char not in _LATER) or char in "\u1885\u1886"
+
+
+def _plain_digit(char: str) -> bool:
+    return category(char) == "Nd" and not ("\u0de6" <= char <= "\u0def" or "\ua9f0" <= char <= "\ua9f9")
 
 
 def _digit(char: str) -> bool:
-    return unicodedata.ucd_3_2_0.category(char) == "Nd"
+    return _plain_digit(char) or "\u07c0" <= char <= "\u07c9"
+
+
+def _upper(char: str) -> bool:
+    if "\u2160" <= char <= "\u216f" or "\u24b6" <= char <= "\u24cf":
+        return True
+    return category(char) == "Lu" and char not in _LATER and not "\u13a0" <= char <= "\u13f5"
+
+
+def _letter_or_digit(char: str) -> bool:
+    return _letter(char) or _plain_digit(char)
+
+
+def _letter_or_mark(char: str) -> bool:
+    return _letter(char) or char in _MARKS
 
 
 _SETS = {
     "letter": _letter,
-    "plain_digit": _digit,
-    "upper": lambda char: unicodedata.ucd_3_2_0.category(char) == "Lu",
-    "letter_or_digit": lambda char: _letter(char) or _digit(char),
-    "digit": lambda char: _digit(char) or "\u07c0" <= char <= "\u07c9",
-    "letter_or_mark": lambda char: _letter(char) or char in _MARKS,
+    "plain_digit": _plain_digit,
+    "digit": _digit,
+    "upper": _upper,
+    "letter_or_digit": _letter_or_digit,
+    "letter_or_mark": _letter_or_mark,
 }
 
 _MACROS = {
@@ -125,7 +152,7 @@ _MACROS = {
     "eyes": r"[\^x=~<>]",
     "sly_eyes": r"[\-\^x=~<>']",
     "eastern_smiley": (
-        r"{eyes}\.\[\^x=[^<\n]*<>\]|{sly_eyes}_{sly_eyes}|\({sly_eyes}[_.]?{sly_eyes}\)|\({eyes}-[\^x=~<>'`]\)"
+        r"{eyes}\.\[\^x=[^<\n]*<>\]|{sly_eyes}_{sly_eyes}|\({sly_eyes}[_.]?{sly_eyes}\)|\([\^x=~<>']-[\^x=~<>'`]\)"
     ),
     "symbol": (
         r"[+%&~\^|\\\u00a6-\u00a9\u00ac\u00ae-\u00ba\u00d7\u00f7\u0387\u05be\u05c0\u05c3\u05c6\u05f3\u05f4\u0600-\u0603\u0606-\u060a"

@@ -74,14 +74,18 @@ class _Automaton:
         begin = self._place()
         for rule, tree in enumerate(trees):
             self._ends[self._add(tree, begin)] = rule
-        self.start = self._state(self._closure(begin))
+        start = self._state(self._closure(begin))
+        assert start is not None
+        self.start = start
 
     def after(self, places: frozenset[int], class_: int) -> _State | None:
         """The state behind one character."""
         sets = self._alphabet.members[class_]
         arcs = (self._arcs[place] for place in places)
         return self._state(
-            frozenset().union(*(self._closure(arc[1]) for arc in arcs if arc is not None and arc[0] in sets))
+            frozenset[int]().union(
+                *(self._closure(arc[1]) for arc in arcs if arc is not None and arc[0] in sets)
+            )
         )
 
     def _state(self, places: frozenset[int]) -> _State | None:
@@ -182,7 +186,6 @@ def _longest(automaton: _Automaton, classes: Sequence[int], start: int, stop: in
     """Where the longest match of a text between two places ends, and its rule."""
     end, rule, state = start, None, automaton.start
     for at in range(start, stop):
-        assert state is not None
         state = state[classes[at]]
         if state is None:
             break
@@ -196,7 +199,6 @@ def _ends(automaton: _Automaton, classes: Sequence[int], start: int, stop: int) 
     ends: list[int] = []
     state = automaton.start
     for at in range(start, stop):
-        assert state is not None
         state = state[classes[at]]
         if state is None:
             break

@@ -76,6 +76,10 @@ def _unescaped(text: str) -> Iterator[tuple[str, bool]]:
         at += length
 
 
+_FURTHER_CASES = {"i": "\u0130\u0131", "k": "\u212a", "s": "\u017f"}
+"""Signs outside ASCII that are another case of a letter."""
+
+
 class Grammar:
     """Named patterns and sets, and the trees of patterns that use them."""
 
@@ -160,8 +164,9 @@ class _Reader:
             self._take()
             return One(".", lambda _: True)
         length = 1 if char != "\\" else 6 if self._text[self._at + 1] == "u" else 2
-        literal = next(_unescaped(self._take(length)))[0]
-        return One(f"literal {literal.lower()}", frozenset((literal.lower(), literal.upper())).__contains__)
+        literal = next(_unescaped(self._take(length)))[0].lower()
+        cases = frozenset((literal, literal.upper(), *_FURTHER_CASES.get(literal, "")))
+        return One(f"literal {literal}", cases.__contains__)
 
 
 def _outside(members: frozenset[str]) -> CharacterSet:
