@@ -9,7 +9,8 @@ Where packets carry no times, or a frame does not come out where its packet said
 the beginning.
 
 A frame that the decoder had to make up in part, or one that is built upon such a frame, rejects the video.
-VP8, VP9, AV1 and HEVC streams carry no means to notice all damage.
+Damage that leaves a stream the decoder finds nothing wrong with cannot be noticed; in VP8, VP9, AV1 and HEVC
+that is most of it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import av
 import numpy as np
 from av import logging
 from av.container import InputContainer
-from av.error import FFmpegError, InvalidDataError
+from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -40,6 +41,10 @@ FORMATS = (
 """What FFmpeg calls the formats that are tried, those of sound among them to say that there is only sound."""
 _SKIP_BYTES = 1 << 20
 """Bytes between two needed packets from which on seeking is better than reading them."""
+_RATE = 25
+"""Frames a second of a stream that tells none."""
+_SKIPPING = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+"""Decoders that can be told packet by packet to skip frames that nothing is built upon."""
 
 logging.set_level(logging.PANIC)
 
@@ -74,8 +79,7 @@ def decode(file: BinaryIO, video: Video, *, id: str, epoch: int) -> Decoded:
             if packets is None:
                 return _from_the_beginning(reader, id, epoch)
             shown = _shown(packets)
-            unit = float(reader.stream.time_base or 0)
-            places = choose(video, [pts * unit for pts in shown], id=id, epoch=epoch)
+            places = choose(video, [pts * reader.unit for pts in shown], id=id, epoch=epoch)
             images = reader.pictures(packets, [shown[place] for place in places])
             if images is None:
                 return _from_the_beginning(reader, id, epoch)
@@ -88,18 +92,19 @@ def decode(file: BinaryIO, video: Video, *, id: str, epoch: int) -> Decoded:
 
 def _from_the_beginning(reader: _Reader, id: str, epoch: int) -> Decoded:
     """All frames are decoded to count them, and again up to the last one that is wanted."""
-    rate = float(reader.stream.average_rate or reader.stream.guessed_rate or 25)
-    times = [
-        place / rate if frame.time is None else frame.time for place, frame in enumerate(reader.frames())
-    ]
-    if not times:
+    rate = float(reader.stream.average_rate or reader.stream.guessed_rate or _RATE)
+    shown = [frame.pts for frame in reader.frames()]
+    if not shown:
         raise Reject("not one frame of this video can be decoded")
+    times = [place / rate if pts is None else pts * reader.unit for place, pts in enumerate(shown)]
     times = np.maximum.accumulate(times).tolist()
     places = choose(reader.video, times, id=id, epoch=epoch)
     wanted, images = frozenset(places), dict[int, Image.Image]()
     for place, frame in zip(range(max(places) + 1), reader.frames(), strict=False):
         if place in wanted:
             images[place] = picture(frame, reader.aspect, video=reader.video)
+    if len(images) < len(wanted):
+        raise Reject("changed while it was read")
     return Decoded(tuple(images[place] for place in places), places, reader.decoded)
 
 
@@ -156,7 +161,7 @@ class _Reader:
                 self.file, options={"format_whitelist": ",".join(FORMATS)}, metadata_errors="replace",
                 buffer_size=1 << 17, io_open=_refuse_others,
             )  # fmt: skip
-        except InvalidDataError:
+        except (InvalidDataError, ArgumentError):  # the latter for formats that are not tried
             raise Reject("not a video, or its beginning is broken") from None
         assert isinstance(container, InputContainer)
         self._container = container
@@ -173,6 +178,8 @@ class _Reader:
         refuse_large(self.stream.width, self.stream.height, video=self.video)
         self.aspect = float(self.stream.sample_aspect_ratio or 1)
         """How much wider than high a pixel is."""
+        self.unit = float(self.stream.time_base or 0)
+        """Seconds in which times are counted."""
         self.codec = self.stream.codec_context
         self.codec.thread_count = 1
         self.codec.options = {"max_pixels": str(self.video.max_pixels)}
@@ -221,7 +228,8 @@ class _Reader:
         """The frames of a stretch, without those that nothing is built upon and nobody wants."""
         first = self._listed[stretch.start].pts
         for place in range(stretch.start, stretch.end + 1):
-            self.codec.skip_frame = "DEFAULT" if self._listed[place].pts in needed else "NONREF"
+            unwanted = self._listed[place].pts not in needed
+            self.codec.skip_frame = "NONREF" if unwanted and self.codec.name in _SKIPPING else "DEFAULT"
             yield from self._checked(self.codec.decode(self._take()), first)
         yield from self._checked(self.codec.decode(None), first)
         self.codec.flush_buffers()
@@ -233,7 +241,8 @@ class _Reader:
             if self.decoded > self.video.max_decoded:
                 raise Reject(f"takes more decoded frames than the limit of {self.video.max_decoded:,}")
             if frame.is_corrupt and (first is None or frame.pts is None or frame.pts >= first):
-                raise Reject(f"damaged: its frame at {frame.time or 0.0:.2f} s cannot be decoded in full")
+                seconds = self.unit * (frame.pts or 0)
+                raise Reject(f"damaged: its frame at {seconds:.2f} s cannot be decoded in full")
             yield frame
 
     def frames(self) -> Iterator[VideoFrame]:

@@ -14,7 +14,7 @@ import pickle
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 from limner.data.video import Video, decode
 from limner.errors import Reject, UserError
@@ -50,7 +50,7 @@ class Answer:
     """The traceback of anything else."""
 
 
-def send(file: BinaryIO, message: Request | Answer, *images: bytes) -> None:
+def send(file: IO[bytes], message: Request | Answer, *images: bytes) -> None:
     """Write a message and what follows it."""
     content = pickle.dumps(message)
     file.write(len(content).to_bytes(LENGTH, "little") + content)
@@ -59,7 +59,7 @@ def send(file: BinaryIO, message: Request | Answer, *images: bytes) -> None:
     file.flush()
 
 
-def receive(file: BinaryIO) -> object:
+def receive(file: IO[bytes]) -> object:
     """Read a message.
 
     Raises:
