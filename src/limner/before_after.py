@@ -12,6 +12,7 @@ from rich.progress import track
 
 from limner import checkpoint
 from limner.captioners.base import Policy
+from limner.data.usable import usable
 from limner.errors import UserError
 from limner.update import Optimiser
 
@@ -25,7 +26,7 @@ def measure(recipe: Recipe, policy: Policy, folder: Path, *, name: str) -> None:
     Does nothing where the recipe names no test samples.
 
     Raises:
-        UserError: not one test sample can be used.
+        UserError: not one test sample can be used, or a published data set is not whole.
     """
     settings = recipe.evaluate
     if settings.test is None:
@@ -36,7 +37,8 @@ def measure(recipe: Recipe, policy: Policy, folder: Path, *, name: str) -> None:
     gauge = Gauge(
         settings.metrics, clip=settings.clip, itm=settings.itm, captioner=policy, device=str(policy.device)
     )
-    samples, batch = iter(settings.test), recipe.update.micro_batch
+    samples = usable(settings.test, allow_missing=settings.allow_missing)
+    batch = recipe.update.micro_batch
     groups = iter(lambda: [cropped(sample) for sample in islice(samples, batch)], [])
     counted = -(-len(settings.test) // batch)
     for group in track(

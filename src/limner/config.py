@@ -69,6 +69,9 @@ class Evaluate:
     """Samples to caption and measure; null measures nothing."""
     samples: Positive = 200
     """The first so many samples of `data`."""
+    allow_missing: bool = False
+    """Measure on what can be used where a published data set (MSR-VTT, COCO, ...) is not whole; otherwise
+    that is an error, because scores on a part of it are not comparable."""
     metrics: tuple[str, ...] = ("captions",)
     """Measures, or groups of them (docs/metrics.md)."""
     clip: str | None = None

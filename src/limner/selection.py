@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from limner.captioners.base import Policy
 from limner.checkpoint import Progress
+from limner.data.usable import usable
 from limner.errors import UserError
 from limner.types import Mean, Sample
 from limner.vision_language import load_clip, load_itm
@@ -24,7 +24,10 @@ class Evaluator:
         self.settings, self.policy = recipe.evaluate, policy
         self.batch = recipe.update.micro_batch
         source = self.settings.data
-        self.samples: list[Sample] = [] if source is None else list(islice(source, self.settings.samples))
+        self.samples: list[Sample] = []
+        if source is not None:
+            allowed = self.settings.allow_missing
+            self.samples = list(usable(source, self.settings.samples, allow_missing=allowed))
         if source is not None and not self.samples:
             raise UserError("evaluate.data: not one sample in it can be used")
         if self.settings.best and not self.samples:

@@ -6,12 +6,13 @@ from typer.testing import CliRunner
 
 import data_sets
 from data_sets import dump, msrvtt_info, msrvtt_sentences, msrvtt_video
-from limner import cli, component
+from limner import cli, component, config
 from limner.data.folder import Source as Folder
 from limner.data.mixture import Source as Mixture
 from limner.data.usable import usable
 from limner.data_check import check
 from limner.errors import UserError
+from limner.selection import Evaluator
 
 
 def source(kind, **settings):
@@ -131,6 +132,10 @@ def test_a_recipe_s_sections_and_the_parts_of_a_mixture(tmp_path):
     counted = {one["where"]: (one["in"], one["usable"]) for one in value["sources"]}
     assert counted == {"data.parts.vatex": (2, 1), "data.parts.msrvtt": (3, 2), "evaluate.data": (1, 1)}
     assert isinstance(run("vlrm").exception, UserError)
+
+    holes = config.load(recipe, ["evaluate.data.split=train"])
+    with pytest.raises(UserError, match="1 of its items cannot be used: video2: listed and not there"):
+        Evaluator(holes, None)  # before the policy is asked for anything
 
 
 def test_evaluation_refuses_annotated_data_with_holes_unless_they_are_allowed(broken):
