@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from limner import checkpoint
-from limner.captioners.base import Policy
+from limner.captioners.base import Policy, is_adapter, names_part
 from limner.config import load_resolved
 from limner.devices import torch_device, torch_dtype
 from limner.errors import UserError
@@ -52,7 +52,8 @@ def export(run: Path, out: Path | None = None, *, which: str = "best", partial: 
         The captioner.
 
     Raises:
-        UserError: nothing to write was named, the folder is not empty, or the run cannot be read.
+        UserError: nothing to write was named, the folder is not empty, the run cannot be read, or what it
+            trained does not fit into the published form.
     """
     if out is None and partial is None:
         raise UserError("nothing to write: give -o FOLDER, --partial FILE, or both")
@@ -61,6 +62,8 @@ def export(run: Path, out: Path | None = None, *, which: str = "best", partial: 
     if partial is not None and partial.suffix not in (".safetensors", ".pt"):
         raise UserError(f"{partial}: the name must end in .safetensors or .pt")
     policy = load_run(run, which, device="cpu")
+    if partial is not None:
+        _can_be_partial(policy)
     if out is not None:
         policy.save(out)
     if partial is not None:
@@ -71,3 +74,18 @@ def export(run: Path, out: Path | None = None, *, which: str = "best", partial: 
         else:
             save_file(state, partial)
     return policy
+
+
+def _can_be_partial(policy: Policy) -> None:
+    """Refuse what `captioner.weights` could not take up: LoRA, and parts that are not published alone."""
+    parts = policy.partial_parts
+    outside = [
+        name
+        for name in policy.trained()
+        if is_adapter(name) or (parts and not any(names_part(name, part) for part in parts))
+    ]
+    if outside:
+        raise UserError(
+            f"--partial: the published form holds {', '.join(parts) or 'no adapters'} only, and this run "
+            f"trained {len(outside)} other tensors ({outside[0]}, ...); write the whole captioner with -o FOLDER"
+        )

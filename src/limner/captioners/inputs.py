@@ -34,13 +34,16 @@ class TensorInputs:
 
     @classmethod
     def concat(cls, parts: Sequence[Self]) -> Self:
-        """All rows of the parts, in order; where the second dimensions differ, zeros are put behind."""
+        """All rows of the parts, in order; fewer frames in one part are filled up with zeros.
+
+        Frames are the second of three dimensions or more.
+        """
         return cls({name: _stacked([part.tensors[name] for part in parts]) for name in parts[0].tensors})
 
 
 def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """All rows; a tensor with a smaller second dimension gets zeros behind."""
-    if all(tensor.shape[1:] == tensors[0].shape[1:] for tensor in tensors):
+    if tensors[0].dim() < 3 or all(tensor.shape[1:] == tensors[0].shape[1:] for tensor in tensors):
         return torch.cat(list(tensors))
     width = max(tensor.shape[1] for tensor in tensors)
     rows = [tensor.new_zeros(len(tensor), width, *tensor.shape[2:]) for tensor in tensors]

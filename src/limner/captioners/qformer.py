@@ -204,11 +204,11 @@ class QFormerPolicy(base.Policy[TensorInputs]):
 
     @torch.no_grad()
     def lm_logprobs(self, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities after the tokenizer's empty text: the beginning of sequence alone.
+        """Log-probabilities after the tokenizer's empty text, which is a special token alone.
 
-        An encoder-decoder's encoder reads that text, which is its end of sequence.
+        A decoder reads its beginning of sequence; an encoder-decoder's encoder reads its end of sequence.
         """
-        ids = self.tokenizer("")["input_ids"] or [self.language_model.config.bos_token_id]
+        ids = self.tokenizer("")["input_ids"] or list(self.lm.eos_ids[:1])
         start = torch.tensor([ids], device=tokens.device)
         with self.without_adapters():
             return self.lm.logprobs(self.lm.embed(start), tokens, caption_mask)

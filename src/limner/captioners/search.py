@@ -57,7 +57,7 @@ def sample(
     """
     logits = steps.logits(None)
     device = logits.device
-    filters: Callable[..., torch.Tensor] = _filters(decoding, eos_ids, device)
+    filters = _filters(decoding, eos_ids, device)
     eos = torch.tensor(eos_ids, device=device)
     tokens = torch.full((rows, decoding.max_new_tokens), pad_id, device=device)
     caption_mask = torch.zeros_like(tokens, dtype=torch.bool)
@@ -137,7 +137,7 @@ def beam_settings(
     }
 
 
-def _filters(decoding: Decoding, eos_ids: Sequence[int], device: torch.device) -> LogitsProcessorList:
+def _filters(decoding: Decoding, eos_ids: Sequence[int], device: torch.device) -> Callable[..., torch.Tensor]:
     """What changes the logits before a token is chosen, in transformers' order."""
     out = LogitsProcessorList()
     if decoding.no_repeat_ngram_size:
