@@ -24,7 +24,7 @@ What does not match:
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from limner.metrics import ptb_abbreviations, ptb_grammar
@@ -55,26 +55,44 @@ def tokenise_all(captions: Sequence[str]) -> list[list[str]]:
 
 def lex(text: str, stop: int | None = None) -> list[str]:
     """The tool's own tokens that start before `stop` (default: all), case kept, punctuation in."""
-    astral = text.isascii() is False and max(text) > "\uffff"
+    return list(_tokens(text, len(text) if stop is None else stop, short_cuts=False))
+
+
+def _tokens(text: str, stop: int, *, short_cuts: bool) -> Iterator[str]:
+    """Tokens that start before `stop`; with short cuts, plain words in lower case and their punctuation dropped."""
+    astral = not text.isascii() and max(text) > "\uffff"
     if astral:
-        stop = None if stop is None else len(_surrogates(text[:stop]))
+        stop = len(_surrogates(text[:stop]))
         text = _surrogates(text)
     lexer = ptb_grammar.lexer()
     classes = lexer.classes(text)
-    tokens: list[str] = []
     at = 0
-    while at < (len(text) if stop is None else stop):
+    while at < stop:
+        if short_cuts and (at == 0 or text[at - 1] == " "):
+            end = text.find(" ", at, stop)
+            chunk = text[at : stop if end < 0 else end]
+            words = _chunks[chunk] if "." not in chunk else None
+            if words:
+                yield from words
+                at += len(chunk)
+                if text[at + 1 : at + 2].isalnum():
+                    at += 1
+                continue
         action, end = lexer.match(classes, at)
         token, back = _ACTIONS[action](text[at:end])
         at = end - back
         if token:
-            tokens.append(_joined(token) if astral else token)
-    return tokens
+            yield _joined(token) if astral else token
 
 
 def _lexed(line: str, behind: str) -> list[str]:
     """Tokens of a line, as pycocoevalcap reads them from the tool's output, by what is behind the line."""
-    out = " ".join(lex(line + behind, len(line))).lower().rstrip()
+    return _read(_tokens(line + behind, len(line), short_cuts=True))
+
+
+def _read(tokens: Iterable[str]) -> list[str]:
+    """Tokens as pycocoevalcap reads the tool's output."""
+    out = " ".join(tokens).lower().rstrip()
     return [token for token in out.split(" ") if token not in PUNCTUATION] if out else []
 
 
@@ -103,7 +121,7 @@ class _Chunks(dict[str, tuple[str, ...] | None]):
         if not chunk:
             tokens = ()
         elif self.simple.fullmatch(chunk) and not self.number.fullmatch(chunk):
-            tokens = tuple(_lexed(chunk, "\n"))
+            tokens = tuple(_read(lex(chunk + "\n", len(chunk))))
         if len(chunk) <= self.longest:
             if len(self) >= self.limit:
                 self.clear()
