@@ -41,7 +41,8 @@ class Finding:
     id: str
     """The item, or the row of a file."""
     kind: str
-    """What is wrong, in one of the words of `limner.data.annotations.Kind`."""
+    """What is wrong, in one of the words of `limner.data.annotations.Kind`, or "annotations" where the files of
+    a whole source cannot be used."""
     reason: str
     """What exactly."""
 
@@ -106,7 +107,7 @@ def _check(
     try:
         ids = source.ids()
     except UserError as error:
-        lost = Finding(where, str(source), "missing", " ".join(str(error).split()))
+        lost = Finding(where, str(source), "annotations", " ".join(str(error).split()))
         return Checked(where, str(source), 0, 0, (lost,))
     findings: list[Finding] = []
     usable = references = 0

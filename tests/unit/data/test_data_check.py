@@ -107,7 +107,7 @@ def test_the_data_of_a_recipe_are_checked_together(tmp_path):
     # Each file alone would call the other's video unlisted.
     assert [finding.id for finding in data.findings] == ["video2.mp4"]
     assert tested.findings == ()
-    assert [(finding.kind, finding.source) for finding in lost.findings] == [("missing", "evaluate.data")]
+    assert [(finding.kind, finding.source) for finding in lost.findings] == [("annotations", "evaluate.data")]
     assert "no such file or folder" in lost.findings[0].reason
 
 
