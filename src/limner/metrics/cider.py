@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from limner.metrics.ngrams import (
 
 __all__ = ["DocumentFrequencies", "Scorer", "cider"]
 
+Id = TypeVar("Id", bound=Hashable)
 _TWO_SIGMA_SQUARED = 2 * 6.0**2
 
 
@@ -92,12 +93,12 @@ class _Postings(NamedTuple):
     """(G,) log(images / images that hold the n-gram)."""
 
 
-class Scorer:
+class Scorer(Generic[Id]):
     """Scores any number of candidates against references whose vectors are made once: the reward of SCST."""
 
     def __init__(
         self,
-        references: Mapping[Hashable, Sequence[Sequence[str]]],
+        references: Mapping[Id, Sequence[Sequence[str]]],
         frequencies: DocumentFrequencies | None = None,
         *,
         d: bool = True,
@@ -115,7 +116,7 @@ class Scorer:
         """
         if not references:
             raise UserError("CIDEr needs the references of at least one image")
-        check_references(references)
+        check_references(references.items())
         documents = len(references) if frequencies is None else frequencies.documents
         if documents < 2:
             raise UserError(
@@ -127,14 +128,10 @@ class Scorer:
         self._sizes = np.fromiter(map(len, references.values()), np.int64, len(references))
         image = np.repeat(np.arange(len(references)), self._sizes)
         texts = list(chain.from_iterable(references.values()))
-        if frequencies is None:
-            grams = count(texts)
-            held = document_counts(grams, image)
-        else:
-            # Its n-grams are counted along, as captions after the references, so that all have numbers.
-            grams = count([*texts, *(ngram.split() for ngram in frequencies.counts)])
-            held = _held(grams, list(frequencies.counts.values()))
-        self._lengths = grams.lengths[: len(texts)]
+        grams = count(texts)
+        held = document_counts(grams, image) if frequencies is None else frequencies.images(grams)
+        self._frequencies = frequencies
+        self._lengths = grams.lengths
         self._words = {word: number for number, word in enumerate(grams.words)}
         self._keys = grams.keys
         self._orders = [
@@ -142,7 +139,7 @@ class Scorer:
             for order, images in zip(grams.orders, held, strict=True)
         ]
 
-    def score(self, ids: Sequence[Hashable], candidates: Sequence[Sequence[str]]) -> Floats:
+    def score(self, ids: Sequence[Id], candidates: Sequence[Sequence[str]]) -> Floats:
         """Scores of N captions; an id may stand for several.
 
         Args:
@@ -165,23 +162,28 @@ class Scorer:
         image = np.fromiter((self._images[id] for id in ids), np.int64, len(ids))
         grams = count(candidates)
         total = np.zeros(len(ids))
-        for order, found in enumerate(grams.numbers_in(self._words, self._keys), 1):
-            self._add(total, grams, order, found, image)
+        held = None if self._frequencies is None else self._frequencies.images(grams)
+        for order, found in enumerate(grams.numbers_in(self._words, self._keys)):
+            postings = self._orders[order]
+            if held is None:
+                idf = np.append(postings.idf, self._unseen)[found]
+            else:
+                idf = self._unseen - np.log(np.maximum(1, held[order]))
+            self._add(total, grams, order, found, idf, image)
         return total / ORDERS / self._sizes[image] * 10
 
-    def _add(self, total: Floats, grams: Grams, order: int, found: Ints, image: Ints) -> None:
+    def _add(self, total: Floats, grams: Grams, order: int, found: Ints, idf: Floats, image: Ints) -> None:
         """Add to (N,) `total` the sums over references of the similarities of one order.
 
         Args:
             total: changed in place.
             grams: of the N candidates.
-            order: 1 to 4.
+            order: 0 to 3, for n-grams of 1 to 4 words.
             found: for each of the candidates' n-grams its number among the references', or -1.
+            idf: for each of the candidates' n-grams.
             image: (N,).
         """
-        counts, postings = grams.orders[order - 1], self._orders[order - 1]
-        idf = np.full(len(found), self._unseen)
-        idf[found >= 0] = postings.idf[found[found >= 0]]
+        counts, postings = grams.orders[order], self._orders[order]
         entry = counts.times * idf[counts.gram]
         norms = _norms(counts.caption, entry, len(total))
         number = found[counts.gram]
@@ -202,27 +204,14 @@ class Scorer:
         total += np.bincount(caption, likeness, len(total))
 
 
-def _held(grams: Grams, values: Sequence[int]) -> list[Ints]:
-    """For each order the images that hold each n-gram; the last captions are n-grams with these values."""
-    first = len(grams.lengths) - len(values)
-    images = np.array(values, dtype=np.int64)
-    held: list[Ints] = []
-    for length, (order, size) in enumerate(zip(grams.orders, grams.sizes(), strict=True), 1):
-        whole = np.flatnonzero((order.caption >= first) & (grams.lengths[order.caption] == length))
-        held.append(np.zeros(size, dtype=np.int64))
-        held[-1][order.gram[whole]] = images[order.caption[whole] - first]
-    return held
-
-
-def _postings(order: Counts, image: Ints, idf: Floats) -> _Postings:
+def _postings(counts: Counts, image: Ints, idf: Floats) -> _Postings:
     """Vectors of the references for one order.
 
     Args:
-        order: of the R references and maybe other captions after them.
+        counts: of the R references.
         image: (R,) ascending.
         idf: (G,).
     """
-    counts = Counts(*(column[: np.searchsorted(order.caption, len(image))] for column in order))
     weight = counts.times * idf[counts.gram]
     pair = image[counts.caption] * len(idf) + counts.gram
     by_pair = np.argsort(pair, kind="stable")

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Self, cast
@@ -46,7 +47,7 @@ class DocumentFrequencies:
         """
         if not references:
             raise UserError("document frequencies need at least one image")
-        check_references(dict(enumerate(references)))
+        check_references(enumerate(references))
         grams = count(list(chain.from_iterable(references)))
         image = np.repeat(np.arange(len(references)), list(map(len, references)))
         counts: dict[str, int] = {}
@@ -54,6 +55,24 @@ class DocumentFrequencies:
             kept = np.flatnonzero(documents > 1)
             counts.update(zip(grams.texts(order, kept), documents[kept].tolist(), strict=True))
         return cls(len(references), counts)
+
+    def images(self, grams: Grams) -> list[Ints]:
+        """For each order in how many images each n-gram occurs; 0 stands for 0 or 1."""
+        words, keys, held = self._numbered
+        found = grams.numbers_in(words, keys)
+        return [images[numbers] for images, numbers in zip(held, found, strict=True)]
+
+    @cached_property
+    def _numbered(self) -> tuple[dict[str, int], tuple[Ints, ...], list[Ints]]:
+        """Words and keys of these n-grams, counted as captions; for each order their images and a last 0."""
+        grams = count([ngram.split() for ngram in self.counts])
+        images = np.array(list(self.counts.values()), dtype=np.int64)
+        held: list[Ints] = []
+        for length, (order, size) in enumerate(zip(grams.orders, grams.sizes(), strict=True), 1):
+            whole = grams.lengths[order.caption] == length
+            held.append(np.zeros(size + 1, dtype=np.int64))
+            held[-1][order.gram[whole]] = images[order.caption[whole]]
+        return {word: number for number, word in enumerate(grams.words)}, grams.keys, held
 
     def save(self, path: str | Path) -> None:
         """Write JSON, compressed where the name ends in .gz; the same frequencies give the same bytes."""

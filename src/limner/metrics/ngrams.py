@@ -144,26 +144,27 @@ def check(
         )
     if not candidates:
         raise UserError("there are no captions to score")
-    check_references(dict(enumerate(references)))
+    check_references(enumerate(references))
     check_words(candidates, "candidate")
     if empty == "refuse":
         refuse_empty({f"candidate {image}": [words] for image, words in enumerate(candidates)})
         refuse_empty({f"references of image {image}": texts for image, texts in enumerate(references)})
 
 
-def check_references(references: Mapping[Hashable, Sequence[Sequence[object]]]) -> None:
+def check_references(references: Iterable[tuple[Hashable, Sequence[Sequence[object]]]]) -> None:
     """Refuse images without references and references that are not split into words.
 
     Args:
-        references: of each image, by its id or number.
+        references: of each image, with its id or number.
 
     Raises:
         UserError: names the images.
     """
-    none = [image for image, texts in references.items() if not len(texts)]
+    images = list(references)
+    none = [image for image, texts in images if not texts]
     if none:
         raise UserError(f"no references: image {_some(none)}; leave out images without any")
-    check_words(list(chain.from_iterable(references.values())), "reference")
+    check_words([words for _, texts in images for words in texts], "reference")
 
 
 def check_words(captions: Iterable[Sequence[object]], kind: str) -> None:
