@@ -30,7 +30,10 @@ def build(
         typer.Option(help="one_word builds only the matching model of an ablation, into OUT/itm."),
     ] = "mixed",
     world: Annotated[
-        Path | None, typer.Option(help="The world whose vision tower that ablation takes; the shipped one.")
+        Path | None,
+        typer.Option(
+            help="World whose ViT that ablation, or video_captioner by itself, takes; the shipped one."
+        ),
     ] = None,
 ) -> None:
     """Train the world's models from nothing and check their gates."""

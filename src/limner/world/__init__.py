@@ -5,7 +5,7 @@ It makes limner run, and be tested, anywhere and without a download. docs/world.
 
 from pathlib import Path
 
-MODELS = ("captioner", "itm", "clip", "clip_reward")
+MODELS = ("captioner", "itm", "clip", "clip_reward", "video_captioner")
 """Names of the shipped models."""
 
 
@@ -14,7 +14,8 @@ def weights(name: str) -> Path:
 
     Args:
         name: "captioner" (BLIP-2, says little), "itm" (BLIP-2 image-text matching, the reward), "clip"
-            (for evaluation only) or "clip_reward" (a second CLIP, a reward).
+            (for evaluation only), "clip_reward" (a second CLIP, a reward) or "video_captioner" (BLIP-2 with
+            an encoder-decoder, tells clips as alt text does).
 
     Raises:
         ValueError: unknown name.

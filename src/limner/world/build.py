@@ -27,10 +27,22 @@ from transformers import Blip2ForImageTextRetrieval
 from transformers.utils import logging
 
 from limner.errors import UserError
-from limner.world import MODELS, captioner, clip, gates, itm, vision, weights
+from limner.world import (
+    MODELS,
+    captioner,
+    clip,
+    gates,
+    itm,
+    video_captioner,
+    video_gates,
+    vision,
+    weights,
+)
 from limner.world.training import Report
 
 _PROCESSES = 2
+VIDEO = "video_captioner"
+"""The stage, and the model, that needs nothing but the ViT."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ STAGES: Mapping[str, Stage] = {
     "itm": Stage(itm.train, after=("vit",)),
     "mixture": Stage(captioner.train_mixture, after=("captioner",)),
     "clip_reward": Stage(partial(clip.train, reward=True)),
+    VIDEO: Stage(video_captioner.train, after=("vit",)),
 }
 """In the order in which they start when they can."""
 ABLATION: Mapping[str, Stage] = {"itm_one_word": Stage(partial(itm.train, negatives="one_word"))}
@@ -63,12 +76,14 @@ def build(
     itm_negatives: Literal["mixed", "one_word"] = "mixed",
     world: Path | None = None,
 ) -> None:
-    """Build captioner, itm, clip, clip_reward and gates.json into `out`; out/work holds the way there.
+    """Build the models and their gates into `out`; out/work holds the way there.
 
     Args:
         out: folder of the world; a build that stopped there goes on.
         seed: the world's seed, for scenes, first weights and batches.
-        stages: names of STAGES to run; all of them by default. The gates are measured when all are there.
+        stages: names of STAGES to run; all of them by default. The gates are measured when all are there,
+            those of the video captioner when it is. That stage by itself takes the ViT (and the seed) of
+            the world `world`, unless the folder has one.
         itm_negatives: "one_word" builds only the matching model of the ablation, on the ViT (and the seed)
             of the world `world`, into out/itm.
         world: folder of an existing world; by default the one that is shipped.
@@ -86,10 +101,15 @@ def build(
     unknown = sorted(set(stages or ()) - set(STAGES))
     if unknown:
         raise UserError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")
+    if list(stages or ()) == [VIDEO] and not _done(work, "vit").exists():
+        seed = _take_vit(world or weights("itm").parent, work)
+        _done(work, "vit").write_text("taken from another world\n")
     _same_settings(work, seed)
     _run({name: stage for name, stage in STAGES.items() if not stages or name in stages}, work, seed)
     if all(_done(work, name).exists() for name in STAGES):
         _finish(work, out, seed)
+    elif _done(work, VIDEO).exists():
+        _finish_video(work, out, seed)
 
 
 def _same_settings(work: Path, seed: int) -> None:
@@ -100,6 +120,7 @@ def _same_settings(work: Path, seed: int) -> None:
         "mixture": asdict(captioner.MIXTURE),
         "itm": [[asdict(part) for part in phase] for phase in itm.PHASES["mixed"]],
         "clip": {phase: asdict(schedule) for phase, schedule in clip.PHASES.items()},
+        VIDEO: asdict(video_captioner.SCHEDULE),
     }
     settings = json.dumps({"seed": seed, **schedules}, indent=1)
     file = work / "settings.json"
@@ -194,13 +215,29 @@ def _finish(work: Path, out: Path, seed: int) -> None:
     numbers = gates.measure(work, seed)
     gates.store(numbers, work / "gates.json", seed=seed)
     Console().print(gates.table(numbers))
-    missed = gates.missed(numbers)
-    if missed:
-        named = ", ".join(f"{gate.name} is {numbers[gate.name]:.3f}" for gate in missed)
-        raise UserError(f"the world of seed {seed} misses its gates ({named}); {work} keeps the models")
+    _refuse(gates.missed(numbers), numbers, work, seed)
+    _finish_video(work, out, seed)
     for name in MODELS:
         shutil.copytree(work / name, out / name, dirs_exist_ok=True)
     shutil.copy(work / "gates.json", out / "gates.json")
+
+
+def _finish_video(work: Path, out: Path, seed: int) -> None:
+    """The same for the video captioner alone."""
+    numbers = video_gates.measure(work, seed)
+    gates.store(numbers, work / "video_gates.json", seed=seed, gates=video_gates.GATES)
+    title = "The video captioner on 300 validation clips"
+    Console().print(gates.table(numbers, video_gates.GATES, title))
+    _refuse(gates.missed(numbers, video_gates.GATES), numbers, work, seed)
+    shutil.copytree(work / VIDEO, out / VIDEO, dirs_exist_ok=True)
+    shutil.copy(work / "video_gates.json", out / "video_gates.json")
+
+
+def _refuse(missed: Sequence[gates.Gate], numbers: gates.Numbers, work: Path, seed: int) -> None:
+    """Stop where a gate is missed."""
+    if missed:
+        named = ", ".join(f"{gate.name} is {numbers[gate.name]:.3f}" for gate in missed)
+        raise UserError(f"the world of seed {seed} misses its gates ({named}); {work} keeps the models")
 
 
 def main() -> None:

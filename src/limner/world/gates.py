@@ -197,24 +197,28 @@ def _shares(truths: Sequence[Truth]) -> Numbers:
     }
 
 
-def missed(numbers: Numbers) -> list[Gate]:
+def missed(numbers: Numbers, gates: Sequence[Gate] = GATES) -> list[Gate]:
     """Gates that the numbers do not pass."""
-    return [gate for gate in GATES if not gate.passes(numbers[gate.name])]
+    return [gate for gate in gates if not gate.passes(numbers[gate.name])]
 
 
-def store(numbers: Numbers, file: Path, *, seed: int) -> None:
+def store(numbers: Numbers, file: Path, *, seed: int, gates: Sequence[Gate] = GATES) -> None:
     """Write the numbers with the limits of the gates beside the weights."""
     rounded = {key: None if value != value else round(value, 4) for key, value in numbers.items()}
-    limits = {gate.name: {"at_least" if gate.at_least else "at_most": gate.limit} for gate in GATES}
+    limits = {gate.name: {"at_least" if gate.at_least else "at_most": gate.limit} for gate in gates}
     file.write_text(json.dumps({"seed": seed, "gates": limits, "measured": rounded}, indent=1) + "\n")
 
 
-def table(numbers: Numbers) -> Table:
+def table(
+    numbers: Numbers,
+    gates: Sequence[Gate] = GATES,
+    title: str = "The world's models on 1,000 validation scenes",
+) -> Table:
     """The numbers to print, gates first."""
-    result = Table("number", "value", "gate", "", title="The world's models on 1,000 validation scenes")
-    gates = {gate.name: gate for gate in GATES}
-    for name in (*gates, *(name for name in numbers if name not in gates)):
-        gate, value = gates.get(name), numbers[name]
+    result = Table("number", "value", "gate", "", title=title)
+    named = {gate.name: gate for gate in gates}
+    for name in (*named, *(name for name in numbers if name not in named)):
+        gate, value = named.get(name), numbers[name]
         limit = f"{'>=' if gate.at_least else '<='} {gate.limit:g}" if gate else ""
         verdict = "" if gate is None else "passed" if gate.passes(value) else "MISSED"
         result.add_row(name, f"{value:.3f}", limit, verdict)

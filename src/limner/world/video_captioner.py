@@ -19,7 +19,7 @@ from limner.world.clips import Clip, random_clip, scene_at
 from limner.world.scenes import BACKGROUNDS, COLOURS, PIXELS, SHAPES, Scene, render
 from limner.world.training import IGNORED, Report, Schedule, cross_entropy, fit
 
-SCHEDULE = Schedule(steps=1200, lr=1.5e-3)
+SCHEDULE = Schedule(steps=900, lr=1.5e-3)
 CLIPS = 4000
 """Clips that it learns from."""
 FRAMES = 8

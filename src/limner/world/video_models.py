@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -28,6 +29,8 @@ VOCABULARY = {word: number for number, word in enumerate(("<pad>", "</s>", "<unk
 LONGEST_CAPTION = 32
 """Tokens that generation may add: the longest reference has 23 words and EOS."""
 _WIDTH = models.WIDTH
+_FLAN: dict[str, Any] = {"tie_word_embeddings": False, "decoder_start_token_id": PAD}
+"""Taken by transformers, though not in its signature. FLAN-T5 does not scale what its head reads."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -68,14 +71,13 @@ def config() -> Blip2Config:
         d_kv=24,
         d_ff=256,
         num_layers=2,
-        num_decoder_layers=3,
+        num_decoder_layers=2,  # as many, or transformers makes its cache too short
         num_heads=4,
         feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
         dropout_rate=0.0,
         pad_token_id=PAD,
         eos_token_id=EOS,
-        decoder_start_token_id=PAD,
+        **_FLAN,
     )
     return Blip2Config(
         vision_config=models.vision_config(),
@@ -91,7 +93,8 @@ def captioner() -> Blip2ForConditionalGeneration:
     """A video captioner with random weights."""
     model = Blip2ForConditionalGeneration(config())
     torch.nn.init.normal_(model.query_tokens, std=0.5)  # transformers starts them at zero, all alike
-    torch.nn.init.normal_(model.language_model.lm_head.weight, std=0.05)  # T5's own start is far too sure
+    # Input and output embeddings are one matrix in transformers; T5's own start makes the head far too sure.
+    torch.nn.init.normal_(model.language_model.lm_head.weight, std=0.05)
     settings = {"pad_token_id": PAD, "eos_token_id": EOS, "decoder_start_token_id": PAD}
     model.generation_config = GenerationConfig(max_new_tokens=LONGEST_CAPTION, **settings)
     model.language_model.generation_config = GenerationConfig(**settings)

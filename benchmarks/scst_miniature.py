@@ -1,0 +1,131 @@
+"""The runs of docs/methods/scst.md: cross-entropy, then SCST, on clips of the miniature world, over seeds.
+
+    python benchmarks/scst_miniature.py run --out RESULTS --seeds 0 1 2
+    python benchmarks/scst_miniature.py table --out RESULTS
+
+For each seed: recipes/tiny/video_xe.yaml, its best checkpoint (chosen on validation) exported, then
+recipes/tiny/video_scst.yaml from there; and both once more with one frame a clip instead of eight. All is
+measured on the test clips with five beams. Finished runs are skipped, so that a killed call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limner import compare, config, export, train
+
+FRAMES = (8, 1)
+STAGES = ("xe", "scst")
+
+
+def slug(stage: str, frames: int, seed: int) -> str:
+    """Folder name of a run."""
+    return f"{stage}-frames{frames}-seed{seed}"
+
+
+def overrides_of(stage: str, frames: int, seed: int, out: Path) -> list[str]:
+    """Command-line overrides of a run."""
+    values = [f"{key}.frames={frames}" for key in ("data", "evaluate.data", "evaluate.test")]
+    if stage == "scst":
+        values.append(f"captioner.path={exported(frames, seed, out)}")
+    return [*values, f"run.output={out}", f"run.name={slug(stage, frames, seed)}", f"run.seed={seed}"]
+
+
+def exported(frames: int, seed: int, out: Path) -> Path:
+    """Where the best checkpoint of a cross-entropy run is exported to."""
+    return out / f"{slug('xe', frames, seed)}-best"
+
+
+def run(stage: str, frames: int, seed: int, out: Path) -> dict[str, object]:
+    """Train, measure, and return the row of the table."""
+    folder = out / slug(stage, frames, seed)
+    recipe = config.load(f"tiny/video_{stage}", overrides_of(stage, frames, seed, out))
+    started = (folder / "resolved.json").is_file()
+    start = time.perf_counter()
+    train.train(recipe, resume=folder if started else None)
+    seconds = None if started else time.perf_counter() - start
+    if stage == "xe" and not exported(frames, seed, out).is_dir():
+        export.export(folder, exported(frames, seed, out))
+    both = compare.compare(folder / "evaluation" / "before.json", folder / "evaluation" / "after.json")
+    return {
+        "stage": stage, "frames": frames, "seed": seed, "threads": torch.get_num_threads(),
+        "seconds": seconds, "compare": both.plain(),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--frames", type=int, nargs="+", default=list(FRAMES))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.what == "table":
+        print(table(args.out))
+        return
+    torch.set_num_threads(args.threads)
+    for seed in args.seeds:
+        for frames in args.frames:
+            for stage in STAGES:
+                row = args.out / f"{slug(stage, frames, seed)}.json"
+                if not row.exists():
+                    row.write_text(json.dumps(run(stage, frames, seed, args.out), indent=1))
+
+
+def table(out: Path) -> str:
+    """Markdown rows of all finished runs, then eight frames against one, paired over the test clips."""
+    rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    rows.sort(key=lambda row: (-row["frames"], row["seed"], STAGES[::-1].index(row["stage"]) == 0))
+    head = ["frames", "seed", "stage", "CIDEr x 100", "change, 95% interval", "BLEU-4", "ROUGE-L", "words",
+            "distinct", "seconds"]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        measured = {m["measure"]: m for m in row["compare"]["differences"]}
+        cells = [
+            str(row["frames"]), str(row["seed"]), row["stage"], arrow(measured["cider"], 100),
+            interval(measured["cider"]["change"]), arrow(measured["bleu_4"], 1, 3),
+            arrow(measured["rouge_l"], 1, 3), arrow(measured["words"], 1),
+            arrow(measured["distinct_captions"], 1, 0),
+            "" if row["seconds"] is None else f"{row['seconds']:.0f}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *frames_compared(rows, out)])
+
+
+def frames_compared(rows: list[dict[str, Any]], out: Path) -> list[str]:
+    """What eight frames gain over one after a stage, by seed."""
+    lines = ["| stage | seed | CIDEr x 100 with 1 frame -> 8 | change, 95% interval |", "|---|---|---|---|"]
+    for stage in STAGES:
+        for seed in sorted({row["seed"] for row in rows}):
+            files = [out / slug(stage, frames, seed) / "evaluation" / "after.json" for frames in (1, 8)]
+            if all(file.is_file() for file in files):
+                found = compare.compare(*files).plain()["differences"]
+                cider = next(row for row in found if row["measure"] == "cider")
+                lines.append(f"| {stage} | {seed} | {arrow(cider, 100)} | {interval(cider['change'])} |")
+    return lines
+
+
+def arrow(row: dict[str, Any], scale: float, digits: int = 1) -> str:
+    """Before and after."""
+    return f"{scale * row['a']:.{digits}f} -> {scale * row['b']:.{digits}f}"
+
+
+def interval(change: dict[str, float]) -> str:
+    """A change of CIDEr on the x 100 scale with its interval."""
+    value, low, high = (100 * change[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
+
+
+if __name__ == "__main__":
+    main()
