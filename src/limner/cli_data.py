@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from limner import cli_score
+
 app = typer.Typer(help="Check data sets before anything is trained on them.", no_args_is_help=True)
 
 
@@ -37,3 +39,6 @@ def check(
 
     if not check_command(given, quick=quick, out=out, as_json=as_json):
         raise typer.Exit(1)
+
+
+app.command()(cli_score.df)

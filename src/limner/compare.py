@@ -13,14 +13,22 @@ from rich.text import Text
 
 from limner.errors import UserError
 from limner.evaluation import Evaluation, number
-from limner.metrics.bootstrap import Interval, Ratio, intervals, paired
+from limner.metrics.bootstrap import Interval, Summed, intervals, paired
 from limner.metrics.captions import caption_measures
+from limner.metrics.coco import CIDER
 from limner.metrics.measures import GROUPS, MEASURES, ratios, written, written_change
 
 NAMED = 3
 """Ids named in a message."""
 OVER_THE_SET = ("distinct_captions", "vocabulary")
 """Row values that depend on the other rows; known again from the captions."""
+
+OF_THE_SET = (
+    (GROUPS["clip_recall"], "clip_recall", "captions were looked up among different images"),
+    (GROUPS["diversity"], "diversity", "captions were held against those of different images"),
+    (CIDER, "CIDEr", "words were weighed by the references of different images"),
+)
+"""Measures of an image that depend on the other images: names, what they are together, and why."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ def compare(a: Path, b: Path, *, allow_missing: bool = False, seed: int = 0) -> 
     return Comparison(*titles, len(shared), only_a, only_b, differences, reasons)
 
 
-def _measured(evaluation: Evaluation, ids: Sequence[str]) -> dict[str, Ratio]:
+def _measured(evaluation: Evaluation, ids: Sequence[str]) -> dict[str, Summed]:
     """The measures of the given images, in that order."""
     place = {id: number for number, id in enumerate(evaluation.ids)}
     chosen = [place[id] for id in ids]
@@ -129,15 +137,18 @@ def _measured(evaluation: Evaluation, ids: Sequence[str]) -> dict[str, Ratio]:
 
 def _left_out(first: Evaluation, second: Evaluation, *, whole: bool) -> dict[str, str]:
     """Why measures cannot be compared, by measure."""
-    reasons: dict[str, str] = {}
-    for group, judge in (("clip_recall", "clip"), ("itm", "itm")):
+    wrong: list[tuple[Sequence[str], str]] = []
+    for group, judge in (("clip_recall", "clip"), ("clip_score", "clip"), ("itm", "itm")):
         models = first.settings.get(judge), second.settings.get(judge)
         if None not in models and models[0] != models[1]:
             reason = f"{group} is not compared: measured with {models[0]} and with {models[1]}"
-            reasons |= dict.fromkeys(GROUPS[group], reason)
+            wrong.append((GROUPS[group], reason))
     if not whole:
-        reason = "clip_recall is not compared: captions were looked up among different images"
-        reasons |= dict.fromkeys(GROUPS["clip_recall"], reason)
+        wrong += [(names, f"{what} is not compared: {why}") for names, what, why in OF_THE_SET]
+    reasons: dict[str, str] = {}
+    for names, reason in wrong:
+        if any(name in first.summary and name in second.summary for name in names):
+            reasons |= dict.fromkeys(names, reason)
     for name in MEASURES:
         if (name in first.summary) != (name in second.summary):
             holder = first if name in first.summary else second
@@ -145,7 +156,7 @@ def _left_out(first: Evaluation, second: Evaluation, *, whole: bool) -> dict[str
     return reasons
 
 
-def _difference(name: str, a: Ratio, b: Ratio, change: Interval) -> Difference:
+def _difference(name: str, a: Summed, b: Summed, change: Interval) -> Difference:
     both = a.scored & b.scored
     values = intervals({"a": a.only(both), "b": b.only(both)}, resamples=0)
     return Difference(name, values["a"].value, values["b"].value, change, written_change(name, change))

@@ -17,8 +17,19 @@ from limner.data.named import source as source_of
 from limner.devices import torch_device
 from limner.errors import Reject, UserError
 from limner.evaluation import Evaluation, Row, summed_up
-from limner.meters import CaptionMeter, ClipRecallMeter, FactMeter, ItmMeter, LanguageModelMeter, Meter
-from limner.metrics.measures import MEASURES, chosen
+from limner.meters import (
+    CaptionMeter,
+    ClipRecallMeter,
+    ClipScoreMeter,
+    DiversityMeter,
+    FactMeter,
+    Floats,
+    ItmMeter,
+    LanguageModelMeter,
+    Meter,
+    ReferenceMeter,
+)
+from limner.metrics.measures import chosen, columns_of
 from limner.paths import WORLD
 from limner.run import environment
 from limner.types import Sample
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
     from limner.captioners.base import Policy
     from limner.data.base import Source
     from limner.decoding import Decoding
+    from limner.metrics.cider import DocumentFrequencies
 
 Given = TypeVar("Given")
 READERS = 4
@@ -51,7 +63,7 @@ def evaluate(
         captions: N captions.
         samples: the N samples they describe.
         metrics: groups of measures, or single ones (docs/metrics.md).
-        clip: for "clip_recall": a checkpoint, or a loaded CLIP.
+        clip: for "clip_recall" and "clip_score": a checkpoint, or a loaded CLIP.
         itm: for "itm": a checkpoint, or a loaded model.
         captioner: for "language_model": the captioner whose language model is asked.
         batch: images and texts in one pass.
@@ -79,9 +91,10 @@ class Gauge:
         clip: str | ClipModel | None = None,
         itm: str | ItmModel | None = None,
         captioner: Policy | None = None,
+        frequencies: DocumentFrequencies | None = None,
         device: str = "auto",
     ):
-        """Load what the measures need.
+        """Load what the measures need; CIDEr weighs words by the frequencies, or by the references at hand.
 
         Raises:
             UserError: a measure is unknown or needs what was not given.
@@ -90,11 +103,14 @@ class Gauge:
         self.settings: dict[str, object] = {"metrics": list(metrics)}
         self.rows: list[tuple[str, str]] = []
         self.meters: dict[str, Meter] = {}
-        for group in self.chosen:
-            if group == "clip_recall":
-                model = _given(clip, "clip_recall", "a CLIP checkpoint: --clip, or evaluate.clip in a recipe")
+        for group, members in self.chosen.items():
+            if group in ("clip_recall", "clip_score"):
+                model = _given(clip, group, "a CLIP checkpoint: --clip, or evaluate.clip in a recipe")
                 clip = load_clip(model, torch_device(device)) if isinstance(model, str) else model
-                self.meters[group], self.settings["clip"] = ClipRecallMeter(clip), _name(model)
+                self.meters[group] = (ClipRecallMeter if group == "clip_recall" else ClipScoreMeter)(clip)
+                self.settings.setdefault("clip", _name(model))
+            elif group in ("coco", "java", "colour_coverage"):
+                self.meters[group] = ReferenceMeter(members, frequencies)
             elif group == "itm":
                 model = _given(itm, "itm", "an ITM checkpoint: --itm, or evaluate.itm in a recipe")
                 itm = load_itm(model, torch_device(device)) if isinstance(model, str) else model
@@ -103,7 +119,8 @@ class Gauge:
                 needed = "a captioner's language model, but the captions come from a file"
                 self.meters[group] = LanguageModelMeter(_given(captioner, group, needed))
             else:
-                self.meters[group] = CaptionMeter() if group == "captions" else FactMeter()
+                texts = {"captions": CaptionMeter, "diversity": DiversityMeter, "facts": FactMeter}
+                self.meters[group] = texts[group]()
 
     def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
         """Measure a batch."""
@@ -111,17 +128,25 @@ class Gauge:
         for meter in self.meters.values():
             meter.add(captions, samples)
 
-    def result(self, *, seed: int = 0) -> Evaluation:
-        """All that was measured, with intervals.
+    def columns(self) -> dict[str, Floats]:
+        """(N,) values of all measures, in the order of tables, with what corpus values are made of.
 
         Raises:
-            UserError: that was nothing.
+            UserError: nothing was measured.
         """
         if not self.rows:
             raise UserError("there is not one caption to measure")
         values = {name: column for meter in self.meters.values() for name, column in meter.values().items()}
-        names = [name for name in MEASURES if any(name in members for members in self.chosen.values())]
-        columns = {name: values[name] for name in names}
+        names = columns_of({name for members in self.chosen.values() for name in members})
+        return {name: values[name] for name in names}
+
+    def result(self, *, seed: int = 0) -> Evaluation:
+        """All that was measured, with intervals.
+
+        Raises:
+            UserError: nothing was measured.
+        """
+        columns = self.columns()
         facts = self.meters.get("facts")
         claims = facts.facts() if isinstance(facts, FactMeter) else [()] * len(self.rows)
         rows = tuple(
@@ -157,7 +182,7 @@ def evaluate_command(
         data: `world:SPLIT` (`world` is `world:test`), a folder of images, or a .jsonl file that names images.
         out: the JSON file to write.
         metrics: groups of measures, or single ones.
-        clip: checkpoint for "clip_recall".
+        clip: checkpoint for "clip_recall" and "clip_score".
         itm: checkpoint for "itm".
         samples: only the first so many usable samples.
         decoding: how captions are written; if None as the run's recipe says in `evaluate.test_decoding`, and

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from limner.errors import UserError
 from limner.metrics.bootstrap import Interval, intervals
-from limner.metrics.measures import MEASURES, ratios, written, written_interval
+from limner.metrics.measures import MEASURES, columns_of, ratios, written, written_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Row:
     caption: str
     """The caption."""
     measures: Mapping[str, float]
-    """By name; NaN is unscored."""
+    """By name; NaN is unscored. With BLEU also the counts that corpus BLEU is made of."""
     facts: tuple[Mapping[str, object], ...] = ()
     """On the miniature world: claims as {"start", "end", "true", "kind"}, counted in `caption.split()`."""
 
@@ -93,13 +93,7 @@ class Evaluation:
         }
         rows = ",\n  ".join(json.dumps(_row(row)) for row in self.rows)
         text = json.dumps(value, indent=1).removesuffix("\n}") + f',\n "rows": [\n  {rows}\n ]\n}}\n'
-        beside = path.with_name(path.name + ".writing")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(text, encoding="utf8")
-            os.replace(beside, path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        write_whole(path, text)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -136,11 +130,25 @@ def summed_up(columns: Mapping[str, Floats], *, seed: int = 0) -> dict[str, Inte
     """The measures of a set with intervals, in the order of tables.
 
     Args:
-        columns: (N,) values of every measure.
+        columns: (N,) values of every measure, and what else `columns_of` them names.
         seed: of the bootstrap.
     """
-    ordered = {name: columns[name] for name in MEASURES if name in columns}
-    return intervals(ratios(ordered), seed=seed)
+    return intervals(ratios({name: columns[name] for name in columns_of(columns)}), seed=seed)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    beside = path.with_name(path.name + ".writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf8")
+        os.replace(beside, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def number(value: float) -> float | None:

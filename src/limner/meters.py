@@ -14,8 +14,10 @@ import numpy.typing as npt
 import torch
 
 from limner.errors import UserError
-from limner.metrics.captions import caption_measures
+from limner.metrics.captions import caption_measures, diversity_measures
 from limner.metrics.clip_recall import clip_recall
+from limner.metrics.clip_score import PREFIX, clip_score, ref_clip_score
+from limner.metrics.coco import reference_measures
 from limner.metrics.facts import fact_measures, truth_of
 from limner.types import Sample
 from limner.world.scenes import Scene
@@ -23,6 +25,7 @@ from limner.world.truth import Fact, Truth
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
+    from limner.metrics.cider import DocumentFrequencies
     from limner.vision_language import ClipModel, ItmModel
 
 Floats = npt.NDArray[np.float64]
@@ -54,6 +57,80 @@ class CaptionMeter:
     def values(self) -> dict[str, Floats]:
         """The group "captions"."""
         return caption_measures(self.captions)
+
+
+class DiversityMeter(CaptionMeter):
+    """How little the texts repeat each other."""
+
+    def values(self) -> dict[str, Floats]:
+        """The group "diversity"."""
+        return diversity_measures(self.captions)
+
+
+class ReferenceMeter:
+    """How near the texts are to their references: the groups "coco", "java" and "colour_coverage"."""
+
+    def __init__(self, names: Sequence[str], frequencies: DocumentFrequencies | None = None):
+        """With the measures to compute, and what CIDEr weighs words by: the references at hand if None."""
+        self.names, self.frequencies = names, frequencies
+        self.ids: list[str] = []
+        self.captions: list[str] = []
+        self.references: dict[str, tuple[str, ...]] = {}
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Take in a batch; a sample may come again with another caption.
+
+        Raises:
+            UserError: a sample has no references.
+        """
+        for sample in samples:
+            if not sample.references:
+                name = self.names[0]
+                raise UserError(
+                    f"metrics: {name}: {sample.id} comes without a reference; leave it or {name} out"
+                )
+            self.references[sample.id] = sample.references
+        self.ids += [sample.id for sample in samples]
+        self.captions += captions
+
+    def values(self) -> dict[str, Floats]:
+        """The measures, with what their corpus values are made of.
+
+        Raises:
+            UserError: CIDEr of a single image without document frequencies, or a missing Java.
+        """
+        return reference_measures(
+            self.ids, self.captions, self.references, names=self.names, frequencies=self.frequencies
+        )
+
+
+class ClipScoreMeter:
+    """How like a caption is to its image, and to its references, by CLIP."""
+
+    def __init__(self, clip: ClipModel):
+        """With a CLIP that no reward has seen."""
+        self.clip = clip
+        self.scores: list[Floats] = []
+        self.with_references: list[Floats] = []
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Take in a batch; a video's embedding is the mean over its frames."""
+        frames = [len(sample.media) for sample in samples]
+        each = self.clip.images([image for sample in samples for image in sample.media]).cpu()
+        images = torch.stack([part.mean(0) for part in each.split(frames)])
+        texts = self._texts(captions)
+        references = [len(sample.references) for sample in samples]
+        theirs = self._texts([text for sample in samples for text in sample.references])
+        self.scores.append(clip_score(texts, images))
+        self.with_references.append(ref_clip_score(texts, images, theirs.split(references)))
+
+    def _texts(self, texts: Sequence[str]) -> torch.Tensor:
+        return self.clip.texts([PREFIX + text for text in texts]).cpu() if texts else torch.zeros(0, 1)
+
+    def values(self) -> dict[str, Floats]:
+        """The group "clip_score"; "ref_clip_score" is NaN without references."""
+        columns = {"clip_score": self.scores, "ref_clip_score": self.with_references}
+        return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
 class ClipRecallMeter:

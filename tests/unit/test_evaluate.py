@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,16 +56,18 @@ def captions(samples) -> list[str]:
 
 def test_all_groups_at_once(folder, samples, captions):
     captioner = load(str(folder / "captioner"), device="cpu")
+    samples = [replace(sample, references=(full(sample.extra["scene"]),)) for sample in samples]
+    groups = tuple(group for group in GROUPS if group != "java")
     found = evaluate(
         captions,
         samples,
-        metrics=tuple(GROUPS),
+        metrics=groups,
         clip=str(folder / "clip"),
         itm=str(folder / "itm"),
         captioner=captioner,
         batch=5,
     )
-    assert set(found.summary) == {name for members in GROUPS.values() for name in members}
+    assert set(found.summary) == {name for group in groups for name in GROUPS[group]}
     assert found.ids == tuple(sample.id for sample in samples)
     assert [row.caption for row in found.rows] == captions
     for interval in found.summary.values():

@@ -1,10 +1,12 @@
 """Intervals of measures by resampling images: the percentile bootstrap, plain and paired.
 
-Every measure of a set is a ratio of two sums over its images, so that one form serves all:
+Every measure of a set is a function of sums over its images, nearly always the ratio of two:
 
     mean    sum of values / images scored          how long are captions
     pooled  sum of weight * value / sum of weights  which share of all stated facts is true
     total   sum of values                           how many captions differ
+
+Corpus BLEU is a function of more sums (`Compound`): n-gram matches, n-grams and lengths.
 
 A count of distinct things is made a sum by giving each of the m images that share a thing 1 / m of it; the
 shares stay as they are while images are resampled. (Counting anew in each resample would be biased: it
@@ -17,9 +19,9 @@ which other measures were asked for nor on when it is computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +46,28 @@ class Interval:
     """97.5% percentile over resamples."""
     n: int
     """Images scored; 0 where they leave nothing to divide by."""
+
+
+class Summed(Protocol):
+    """A measure of N images that is a function of K sums over them."""
+
+    @property
+    def scored(self) -> npt.NDArray[np.bool_]:
+        """(N,), True where the image counts."""
+        ...
+
+    @property
+    def sums(self) -> Floats:
+        """(N, K) what is summed over images, 0 where unscored."""
+        ...
+
+    def value(self, sums: Floats) -> Floats:
+        """(R, K) sums over R sets of images -> (R,) values; NaN where a set has no scored image."""
+        ...
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Self:
+        """The same over the chosen images."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -89,14 +113,55 @@ class Ratio:
             raise ValueError("a total needs a value of every image")
         return cls(values, np.full(len(values), 1 / max(1, len(values))), np.ones(len(values), dtype=bool))
 
+    @property
+    def sums(self) -> Floats:
+        """(N, 2) numerators and denominators."""
+        return np.stack([self.numerator, self.denominator], 1)
+
+    def value(self, sums: Floats) -> Floats:
+        """(R, 2) sums -> (R,) ratios; NaN where there is nothing to divide by."""
+        return _divide(sums[:, 0], sums[:, 1])
+
     def only(self, chosen: npt.NDArray[np.bool_]) -> Self:
         """The same over the chosen images."""
         numerator, denominator = (np.where(chosen, sums, 0.0) for sums in (self.numerator, self.denominator))
         return type(self)(numerator, denominator, self.scored & chosen)
 
 
+@dataclass(frozen=True)
+class Compound:
+    """A measure as any function of sums over N images."""
+
+    counts: Floats
+    """(N, K) what is summed; NaN in a row: the image is unscored."""
+    function: Callable[[Floats], Floats]
+    """(R, K) sums over R sets, each with a scored image -> (R,) values."""
+
+    @property
+    def scored(self) -> npt.NDArray[np.bool_]:
+        """(N,), True where the image counts."""
+        return ~np.isnan(self.counts.sum(1))
+
+    @property
+    def sums(self) -> Floats:
+        """(N, K + 1): the counts, and 1 where scored."""
+        scored = self.scored[:, None]
+        return np.concatenate([np.where(scored, self.counts, 0.0), scored], 1, dtype=np.float64)
+
+    def value(self, sums: Floats) -> Floats:
+        """(R, K + 1) sums -> (R,) values; NaN where a set has no scored image."""
+        some = sums[:, -1] > 0
+        values = np.full(len(sums), np.nan)
+        values[some] = self.function(sums[some, :-1])
+        return values
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Self:
+        """The same over the chosen images."""
+        return type(self)(np.where(chosen[:, None], self.counts, np.nan), self.function)
+
+
 def intervals(
-    measures: Mapping[str, Ratio], *, seed: int = 0, resamples: int = RESAMPLES
+    measures: Mapping[str, Summed], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Interval]:
     """The value and percentile interval of every measure of one set.
 
@@ -108,15 +173,14 @@ def intervals(
     Returns:
         By name; NaN with n = 0 where nothing is scored.
     """
-    numerator, denominator = _stacked(measures)
-    values = _divide(numerator.sum(0), denominator.sum(0))
-    drawn = [_divide(c @ numerator, c @ denominator) for c in _counts(len(numerator), seed, resamples)]
-    scored = [int(ratio.scored.sum()) for ratio in measures.values()]
-    return dict(zip(measures, _summaries(values, drawn, scored), strict=True))
+    set_ = _Stacked(list(measures.values()))
+    drawn = [set_.values(counts @ set_.sums) for counts in _counts(len(set_.sums), seed, resamples)]
+    scored = [int(measure.scored.sum()) for measure in measures.values()]
+    return dict(zip(measures, _summaries(set_.whole(), drawn, scored), strict=True))
 
 
 def paired(
-    first: Mapping[str, Ratio], second: Mapping[str, Ratio], *, seed: int = 0, resamples: int = RESAMPLES
+    first: Mapping[str, Summed], second: Mapping[str, Summed], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Interval]:
     """`second` minus `first` for every measure that both have, resampling images, not systems.
 
@@ -133,24 +197,36 @@ def paired(
     """
     names = [name for name in first if name in second]
     both = {name: first[name].scored & second[name].scored for name in names}
-    a, a_weight = _stacked({name: first[name].only(both[name]) for name in names})
-    b, b_weight = _stacked({name: second[name].only(both[name]) for name in names})
-    values = _divide(b.sum(0), b_weight.sum(0)) - _divide(a.sum(0), a_weight.sum(0))
+    a = _Stacked([first[name].only(both[name]) for name in names])
+    b = _Stacked([second[name].only(both[name]) for name in names])
     # Two products of one shape: equal columns give equal bits, so that no difference is exactly 0.
     drawn = [
-        _divide(c @ b, c @ b_weight) - _divide(c @ a, c @ a_weight) for c in _counts(len(a), seed, resamples)
+        b.values(counts @ b.sums) - a.values(counts @ a.sums)
+        for counts in _counts(len(a.sums), seed, resamples)
     ]
     scored = [int(both[name].sum()) for name in names]
-    return dict(zip(names, _summaries(values, drawn, scored), strict=True))
+    return dict(zip(names, _summaries(b.whole() - a.whole(), drawn, scored), strict=True))
 
 
-def _stacked(measures: Mapping[str, Ratio]) -> tuple[Floats, Floats]:
-    """(N, M) numerators and denominators of M measures."""
-    numerators = [ratio.numerator for ratio in measures.values()]
-    denominators = [ratio.denominator for ratio in measures.values()]
-    if not numerators:
-        return np.zeros((0, 0)), np.zeros((0, 0))
-    return np.stack(numerators, 1), np.stack(denominators, 1)
+class _Stacked:
+    """M measures of the same N images side by side, so that one product resamples them all."""
+
+    def __init__(self, measures: list[Summed]):
+        self.measures = measures
+        parts = [measure.sums for measure in measures]
+        self.ends = np.cumsum([part.shape[1] for part in parts], dtype=np.int64)
+        self.sums: Floats = np.concatenate(parts, 1) if parts else np.zeros((0, 0))
+
+    def values(self, sums: Floats) -> Floats:
+        """(R, all K) sums -> (R, M) values."""
+        if not self.measures:
+            return np.zeros((len(sums), 0))
+        parts = np.split(sums, self.ends[:-1], axis=1)
+        return np.stack([m.value(part) for m, part in zip(self.measures, parts, strict=True)], 1)
+
+    def whole(self) -> Floats:
+        """(M,) values of the set itself."""
+        return self.values(self.sums.sum(0, keepdims=True))[0]
 
 
 def _counts(images: int, seed: int, resamples: int) -> Iterator[Floats]:

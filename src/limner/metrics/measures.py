@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from limner.component import did_you_mean
 from limner.errors import UserError
-from limner.metrics.bootstrap import Interval, Ratio
+from limner.metrics.bootstrap import Interval, Ratio, Summed
+from limner.metrics.coco import BLEU, BLEU_COUNTS, METEOR_BEYOND, PARTS, corpus_bleu
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,15 +26,24 @@ class Measure:
 
     title: str
     """A few words for tables."""
-    sums: Literal["mean", "total"] = "mean"
-    """Is the set's number the mean of the rows, or their sum?"""
+    sums: Literal["mean", "total", "bleu", "meteor"] = "mean"
+    """Is the set's number the mean of the rows, their sum, corpus BLEU of their counts, or METEOR's own?"""
     weight: str | None = None
-    """The mean is weighted by this other measure."""
+    """The mean is weighted by this other measure, or by a count that is none."""
     percent: bool = False
     """Written as a percentage; differences in points."""
 
 
 MEASURES: Mapping[str, Measure] = {
+    **{name: Measure(name.upper().replace("_", "-"), sums="bleu") for name in BLEU},
+    "rouge_l": Measure("ROUGE-L"),
+    "cider": Measure("CIDEr"),
+    "cider_d": Measure("CIDEr-D"),
+    "meteor": Measure("METEOR", sums="meteor"),
+    "spice": Measure("SPICE"),
+    "colour_coverage": Measure("colours of references", percent=True),
+    "clip_score": Measure("CLIPScore"),
+    "ref_clip_score": Measure("RefCLIPScore"),
     "clip_recall_mrr": Measure("CLIP recall MRR"),
     "clip_recall_r1": Measure("CLIP recall R@1", percent=True),
     "clip_recall_r5": Measure("CLIP recall R@5", percent=True),
@@ -44,6 +54,9 @@ MEASURES: Mapping[str, Measure] = {
     "colours": Measure("colours"),
     "repetition": Measure("repeated words", percent=True),
     "bad_phrases": Measure("bad phrases", percent=True),
+    "distinct_1": Measure("distinct-1", weight="ngrams_1"),
+    "distinct_2": Measure("distinct-2", weight="ngrams_2"),
+    "self_bleu": Measure("self-BLEU"),
     "lm_logprob": Measure("log-likelihood"),
     "itm": Measure("ITM match logit"),
     "facts_stated": Measure("facts stated"),
@@ -56,8 +69,13 @@ MEASURES: Mapping[str, Measure] = {
 """Every measure by its name in files, in the order of tables. docs/metrics.md defines them."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
+    "coco": (*BLEU, "rouge_l", "cider", "cider_d"),
+    "java": ("meteor", "spice"),
+    "colour_coverage": ("colour_coverage",),
+    "clip_score": ("clip_score", "ref_clip_score"),
     "clip_recall": ("clip_recall_mrr", "clip_recall_r1", "clip_recall_r5", "clip_recall_r10"),
     "captions": ("words", "distinct_captions", "vocabulary", "colours", "repetition", "bad_phrases"),
+    "diversity": ("distinct_1", "distinct_2", "self_bleu"),
     "language_model": ("lm_logprob",),
     "itm": ("itm",),
     "facts": (
@@ -80,25 +98,39 @@ def chosen(asked: Sequence[str]) -> dict[str, tuple[str, ...]]:
             known = {*GROUPS, *MEASURES}
             raise UserError(f"metrics: {did_you_mean(name, known)}; groups of measures: {', '.join(GROUPS)}")
         names |= set(GROUPS.get(name, (name,)))
-    names |= {weight for name in names if (weight := MEASURES[name].weight) is not None}
+    names |= {weight for name in names if (weight := MEASURES[name].weight) in MEASURES and weight}
     kept = {group: tuple(name for name in members if name in names) for group, members in GROUPS.items()}
     return {group: members for group, members in kept.items() if members}
 
 
-def ratios(rows: Mapping[str, Floats]) -> dict[str, Ratio]:
+def columns_of(names: Collection[str]) -> list[str]:
+    """What must be known of each image to sum up these measures: they themselves, and some counts."""
+    kept = [name for name in MEASURES if name in names]
+    parts = [weight for name in kept if (weight := MEASURES[name].weight) and weight not in MEASURES]
+    if any(name in names for name in BLEU):
+        parts += BLEU_COUNTS
+    return [*kept, *parts, *([METEOR_BEYOND] if "meteor" in names else [])]
+
+
+def ratios(rows: Mapping[str, Floats]) -> dict[str, Summed]:
     """The measures of N images in the form that `limner.metrics.bootstrap` sums up.
 
     Args:
-        rows: (N,) values by measure; NaN is unscored.
+        rows: (N,) values by `columns_of` the measures; NaN is unscored.
 
     Raises:
-        KeyError: a name that is no measure, or the measure that weights another is missing.
+        KeyError: a name that is no measure, or what a measure is summed up from is missing.
     """
-    return {name: _ratio(name, rows) for name in rows}
+    counts = {*PARTS, *(measure.weight for measure in MEASURES.values() if measure.weight not in MEASURES)}
+    return {name: _summed(name, rows) for name in rows if name not in counts}
 
 
-def _ratio(name: str, rows: Mapping[str, Floats]) -> Ratio:
+def _summed(name: str, rows: Mapping[str, Floats]) -> Summed:
     measure = MEASURES[name]
+    if measure.sums == "bleu":
+        return corpus_bleu(rows, BLEU.index(name) + 1)
+    if measure.sums == "meteor":
+        return Ratio.mean(rows[name] + rows[METEOR_BEYOND])
     if measure.weight is not None:
         return Ratio.pooled(rows[name], rows[measure.weight])
     return Ratio.total(rows[name]) if measure.sums == "total" else Ratio.mean(rows[name])
