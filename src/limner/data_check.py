@@ -41,8 +41,8 @@ class Finding:
     id: str
     """The item, or the row of a file."""
     kind: str
-    """What is wrong, in one of the words of `limner.data.annotations.Kind`, or "annotations" where the files of
-    a whole source cannot be used."""
+    """What is wrong, in one of the words of `limner.data.annotations.Kind`, or "annotations" where the files
+    of a whole source cannot be used."""
     reason: str
     """What exactly."""
 

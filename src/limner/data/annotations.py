@@ -40,8 +40,20 @@ class Row(NamedTuple):
     """A value in an annotation file, and where it stands."""
 
     value: object
-    place: str
-    """File and keys: "info.json: sentences[5].caption"."""
+    above: "Row | str"
+    """What it stands in; of a whole file or line its name."""
+    key: str | int = ""
+    """Its key there, or its number in a list."""
+
+    @property
+    def place(self) -> str:
+        """File and keys: "info.json: sentences[5].caption"."""
+        if isinstance(self.above, str):
+            return self.above
+        above = self.above.place
+        if isinstance(self.key, int):
+            return f"{above}[{self.key}]" if isinstance(self.above.above, Row) else f"{above}: [{self.key}]"
+        return f"{above}.{self.key}" if isinstance(self.above.above, Row) else f"{above}: {self.key}"
 
     def get(self, key: str, kind: type = object) -> "Row":
         """What stands under a key.
@@ -50,8 +62,7 @@ class Row(NamedTuple):
             Wrong: this is no mapping, it has no such key, or what stands there is not of this kind.
         """
         mapping = cast(Mapping[str, object], self.of(dict).value)
-        join = "" if self.place.endswith(": ") else "."
-        below = Row(mapping.get(key), f"{self.place}{join}{key}")
+        below = Row(mapping.get(key), self, key)
         if key not in mapping:
             raise Wrong("shape", f"{below.place}: missing")
         return below.of(kind)
@@ -63,13 +74,13 @@ class Row(NamedTuple):
             Wrong: it is not.
         """
         if not isinstance(self.value, kind):
-            raise Wrong("shape", f"{self.place.strip(': ')}: {shown(self.value)}: must be {_WORDS[kind]}")
+            raise Wrong("shape", f"{self.place}: {shown(self.value)}: must be {_WORDS[kind]}")
         return self
 
     def rows(self) -> Iterator["Row"]:
         """What is in a list."""
         for number, value in enumerate(cast(list[object], self.of(list).value)):
-            yield Row(value, f"{self.place}[{number}]")
+            yield Row(value, self, number)
 
     def text(self) -> str:
         """Text with single blanks between its words and none around it.
@@ -77,7 +88,7 @@ class Row(NamedTuple):
         Raises:
             Wrong: it is no text, has nothing in it, or was no UTF-8.
         """
-        return " ".join(readable(cast(str, self.of(str).value), self.place).split())
+        return " ".join(readable(self).split())
 
     def name(self) -> str:
         """An id: text, or a whole number as text.
@@ -87,7 +98,7 @@ class Row(NamedTuple):
         """
         if isinstance(self.value, int) and not isinstance(self.value, bool):
             return str(self.value)
-        return readable(cast(str, self.of(str).value), self.place)
+        return readable(self)
 
 
 def shown(value: object) -> str:
@@ -96,20 +107,20 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
-def readable(text: str, place: str) -> str:
+def readable(row: Row) -> str:
     """The text without the blanks around it.
 
     Raises:
-        Wrong: there is nothing in it, or it came from bytes that are no UTF-8.
+        Wrong: it is no text, there is nothing in it, or it came from bytes that are no UTF-8.
     """
-    stripped = text.strip()
+    stripped = cast(str, row.of(str).value).strip()
     if not stripped:
-        raise Wrong("shape", f"{place}: empty")
+        raise Wrong("shape", f"{row.place}: empty")
     try:
         stripped.encode()
     except UnicodeEncodeError:
         seen = stripped.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise Wrong("encoding", f"{place}: not UTF-8: {shown(seen)}") from None
+        raise Wrong("encoding", f"{row.place}: not UTF-8: {shown(seen)}") from None
     return stripped
 
 
@@ -146,7 +157,7 @@ def read_json(path: Path) -> Row:
         UserError: it cannot be read or is no JSON.
     """
     try:
-        return Row(json.loads(content(path)), f"{file_name(path)}: ")
+        return Row(json.loads(content(path)), file_name(path))
     except RecursionError:
         raise UserError(f"{path}: no valid JSON (nested too deeply)") from None
     except ValueError as error:
@@ -189,37 +200,38 @@ class Listing:
         """Ids that are listed for another split."""
         self._strangers: dict[str, tuple[str, int]] = {}
 
-    def add(self, id: str, place: str, **extra: object) -> bool:
+    def add(self, id: str, row: Row, **extra: object) -> bool:
         """An item of this split; the second of the same id is refused, and False is returned."""
         if id in self.items or id in self.elsewhere:
-            self.refuse(place, Wrong("mismatch", f"{place}: {id!r} is listed twice"))
+            self.refuse(row.place, Wrong("mismatch", f"{row.place}: {id!r} is listed twice"))
             return False
         self.items[id] = Item(extra=extra)
         return True
 
-    def wants(self, id: str, place: str) -> bool:
-        """Whether the caption at this place is of an item of this split; those of no split are noted."""
+    def wants(self, id: str, row: Row) -> bool:
+        """Whether this row's caption is of an item of this split; those of no split are noted."""
         if id not in self.items and id not in self.elsewhere:
-            first, times = self._strangers.get(id, (place, 0))
+            first, times = self._strangers.get(id, (row.place, 0))
             self._strangers[id] = (first, times + 1)
         return id in self.items
 
     def caption(self, id: str, row: Row) -> None:
         """A caption of an item; one that cannot be used is refused."""
-        with self.rejecting(row.place):
+        try:
             self.items[id].references.append(row.text())
+        except Wrong as wrong:
+            self.refuse(row.place, wrong)
 
     @contextlib.contextmanager
-    def rejecting(self, name: str) -> Iterator[None]:
-        """A row that is wrong becomes a rejected item of this name."""
+    def rejecting(self, row: Row | str) -> Iterator[None]:
+        """What is wrong in here becomes a rejected item, named by this id or by the row's place."""
         try:
             yield
         except Wrong as wrong:
-            self.refuse(name, wrong)
+            self.refuse(row if isinstance(row, str) else row.place, wrong)
 
     def refuse(self, name: str, wrong: Wrong) -> None:
         """A rejected item; an item that is there already is rejected from now on if it wasn't."""
-        name = name.strip(": ")
         if name in self.items and self.items[name].wrong is None:
             self.items[name].wrong = wrong
             return
@@ -288,7 +300,7 @@ class Table:
         with self._open() as file:
             file.seek(start)
             cells = next((cells for cells in csv.reader(map(_decoded, file)) if cells), [])
-        return Row(dict(zip(self.columns, cells, strict=True)), f"{file_name(self.path)}: ")
+        return Row(dict(zip(self.columns, cells, strict=True)), file_name(self.path))
 
     def _row(self, cells: list[str], first: int, last: int) -> Row:
         place = f"{file_name(self.path)}: line {first}"

@@ -91,17 +91,17 @@ class Source(Gathered, base.FileSource):
             )  # fmt: skip
         listing, names = Listing(), set[str]()
         for row in images:
-            with listing.rejecting(row.place):
+            with listing.rejecting(row):
                 if annotated:
                     name = _file(row.get("file_name", str))
-                    listing.add(row.get("id").name(), row.place, file=name)
+                    listing.add(row.get("id").name(), row, file=name)
                 else:
                     name = self._karpathy(listing, row)
                 names.add(name)
         for row in captions:
-            with listing.rejecting(row.place):
+            with listing.rejecting(row):
                 id = row.get("image_id").name()
-                if listing.wants(id, row.place):
+                if listing.wants(id, row):
                     listing.caption(id, row.get("caption"))
         return listing, names
 
@@ -117,10 +117,10 @@ class Source(Gathered, base.FileSource):
         split = "train" if said.value == "restval" and self.restval else said.value
         if split != self.split:
             listing.elsewhere.add(id)
-        elif listing.add(id, row.place, file=name):
+        elif listing.add(id, row, file=name):
             with listing.rejecting(id):
                 for sentence in row.get("sentences", list).rows():
-                    with listing.rejecting(sentence.place):
+                    with listing.rejecting(sentence):
                         listing.caption(id, sentence.get("raw"))
         return name
 

@@ -35,7 +35,7 @@ class Source(VideoList):
         with whole_file(self._file):
             rows = list(top.rows())
         for row in rows:
-            with listing.rejecting(row.place):
+            with listing.rejecting(row):
                 self._row(listing, row)
         truth = self._file
         if self.truth is not None:
@@ -44,9 +44,9 @@ class Source(VideoList):
             with whole_file(truth):
                 rows = list(top.get("annotations", list).rows())
             for row in rows:
-                with listing.rejecting(row.place):
+                with listing.rejecting(row):
                     id = row.get("image_id").name()
-                    if listing.wants(id, row.place):
+                    if listing.wants(id, row):
                         listing.caption(id, row.get("caption"))
         need = self.without_references == "reject"
         return listing.finished(listed_in=self._file.name, need_references=need)
@@ -79,7 +79,7 @@ class Source(VideoList):
         id = row.get("image_id").name() if named else Path(video).stem
         known = listing.items.get(id)
         if known is None:
-            listing.add(id, row.place, video=video)
+            listing.add(id, row, video=video)
         elif known.extra.get("video") != video:
             raise Wrong("mismatch", f"{row.place}: {id!r} is {known.extra.get('video')} in another row")
         if self.truth is None and isinstance(row.value, dict) and "caption" in row.value:

@@ -56,13 +56,13 @@ class Source(VideoList):
                 videos, sentences = top.get("videos", list), top.get("sentences", list)
             names = categories(path.with_name("category.txt"))
             for row in videos.rows():
-                with listing.rejecting(row.place):
+                with listing.rejecting(row):
                     self._video(listing, row, names)
             rows += sentences.rows()
         for row in rows:
-            with listing.rejecting(row.place):
+            with listing.rejecting(row):
                 id = row.get("video_id").name()
-                if listing.wants(id, row.place):
+                if listing.wants(id, row):
                     listing.caption(id, row.get("caption"))
         return listing
 
@@ -90,7 +90,7 @@ class Source(VideoList):
             return
         number = row.value.get("category") if isinstance(row.value, dict) else None
         known = names.get(number, number) if isinstance(number, int) else number
-        listing.add(id, row.place, **({} if known is None else {"category": known}))
+        listing.add(id, row, **({} if known is None else {"category": known}))
 
 
 def categories(path: Path) -> dict[int, str]:

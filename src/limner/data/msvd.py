@@ -51,11 +51,11 @@ class Source(VideoList):
                 wrong = Wrong("shape", f"{line.place}: not a clip's name, a space and a caption")
                 listing.refuse(line.place, wrong)
                 continue
-            with listing.rejecting(line.place):
+            with listing.rejecting(line):
                 captions.append((Row(id, line.place).name(), Row(caption, line.place)))
         self._split(path, listing, list(dict.fromkeys(id for id, _ in captions)))
         for id, row in captions:
-            if listing.wants(id, row.place):
+            if listing.wants(id, row):
                 listing.caption(id, row)
         return listing
 
@@ -75,15 +75,15 @@ class Source(VideoList):
             start = 0
             for name, size in SIZES.items():
                 for id in described[start : start + size]:
-                    self._place(listing, name, id, file_name(path))
+                    self._place(listing, name, Row(id, file_name(path)))
                 start += size
         for name in there:
             for line in lines(lists[name]):
-                with listing.rejecting(line.place):
-                    self._place(listing, name, line.name(), line.place)
+                with listing.rejecting(line):
+                    self._place(listing, name, line)
 
-    def _place(self, listing: Listing, name: str, id: str, place: str) -> None:
+    def _place(self, listing: Listing, name: str, row: Row) -> None:
         if name == self.split:
-            listing.add(id, place)
+            listing.add(row.name(), row)
         else:
-            listing.elsewhere.add(id)
+            listing.elsewhere.add(row.name())

@@ -53,9 +53,9 @@ class Source(VideoList):
             rows = list(top.rows())
         key = f"{self.language}Cap"
         for row in rows:
-            with listing.rejecting(row.place):
+            with listing.rejecting(row):
                 id = row.get("videoID").name()
-                if listing.add(id, row.place) and isinstance(row.value, dict) and key in row.value:
+                if listing.add(id, row) and isinstance(row.value, dict) and key in row.value:
                     self._captions(listing, id, row.get(key))
         need = self.without_references == "reject"
         return listing.finished(listed_in=self._file.name, need_references=need)

@@ -52,8 +52,8 @@ def test_wrong_rows_are_rejected_by_line(tmp_path):
     unclosed = "a quotation mark that is not closed swallows lines 9 to 10"
     assert [reject(source, n) for n in range(1, len(source))] == [
         ("shape", 'rows.csv: line 4: ["2", "u", "PT1S", "page"]: must be a mapping'),
-        ("shape", "rows.csv: line 5.videoid: empty"),
-        ("encoding", 'rows.csv: line 6.name: not UTF-8: "na\\\\xefve"'),
+        ("shape", "rows.csv: line 5: videoid: empty"),
+        ("encoding", 'rows.csv: line 6: name: not UTF-8: "na\\\\xefve"'),
         ("mismatch", "rows.csv: line 7: the videoid '1' is listed twice"),
         ("mismatch", "rows.csv: line 8: the videoid '../1' is no name of a file"),
         ("shape", f'rows.csv: line 9: "{unclosed}": must be a mapping'),
