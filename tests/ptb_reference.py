@@ -40,7 +40,7 @@ def tool(text: str) -> list[str]:
 
 
 def lines(seed: int, count: int) -> list[str]:
-    """`count` lines: words, pieces, pieces glued to words, strings of signs, characters from all over Unicode."""
+    """`count` lines: words, pieces, pieces glued to words, strings of signs, characters from anywhere."""
     draw = random.Random(seed)
     return [_line(draw) for _ in range(count)]
 

@@ -1,11 +1,11 @@
-"""Writes golden/ptb/tokens.json: what pycocoevalcap 1.2 and its Java tool make of the lines of golden/ptb/inputs.json.
+"""Writes golden/ptb/tokens.json: what pycocoevalcap 1.2 and its Java tool make of golden/ptb/inputs.json.
 
     PYTHONPATH=tests .venv/bin/python tests/golden/make_ptb.py
 
-inputs.json was written by hand. `lines` are captions by what is nasty about them; each is tokenised with a line behind it that
-changes nothing. Every piece of pieces.json makes two more, alone and within a caption. `files` are lists of captions that
-pycocoevalcap tokenises together: there the next line counts. The tool makes several lines of a caption with a line end
-inside; their tokens are taken together.
+inputs.json was written by hand. `lines` are captions, by what is nasty about them; each is tokenised with a
+line behind it that changes nothing. Every piece of pieces.json makes two more, alone and within a caption.
+`files` are lists of captions that pycocoevalcap tokenises together: there the next line counts. Of a
+caption with a line end inside, the tool makes several lines; their tokens are taken together.
 """
 
 import json
@@ -29,7 +29,6 @@ def main() -> None:
     }
     golden["lines"]["line ends inside"] = {line: _together(line) for line in inside}
     (FOLDER / "tokens.json").write_text(json.dumps(golden, indent=1) + "\n")
-    print(sum(map(len, golden["lines"].values())), "lines,", len(golden["files"]), "files")
 
 
 def _tokens(lines: list[str]) -> dict[str, str]:

@@ -1,26 +1,30 @@
 """Penn Treebank tokens of captions, equal to what pycocoevalcap 1.2 gets from Java, without Java.
 
-pycocoevalcap's `PTBTokenizer` writes captions to a file, one a line, runs `edu.stanford.nlp.process.PTBTokenizer -preserveLines
--lowerCase` of Stanford CoreNLP 3.4.1 on it, and drops `PUNCTUATION`. Captions of plain words take a short cut; all others go
-through a lexer with the rules of that tool (`ptb_grammar`), whose automaton matches the same texts with the same rules.
+pycocoevalcap's `PTBTokenizer` writes captions to a file, one a line, runs Stanford CoreNLP 3.4.1 on it
+(`edu.stanford.nlp.process.PTBTokenizer -preserveLines -lowerCase`) and drops `PUNCTUATION`. Here captions
+of plain words take a short cut; all others go through a lexer with that tool's rules (`ptb_grammar`).
 
-The tool looks ahead over line ends: a letter and a period before a line that starts with "The", "A" or the like
-(`_OPENERS` of `ptb_abbreviations`) loses the period (`vitamin c.` gives `c`), and some smileys, years (`'90`) and file names are
-tokens before a line end and not at the end of the file. `tokenise_all` heeds this as pycocoevalcap's file does; `tokenise`
-takes a caption that has a line end behind it and no such word.
+The tool looks ahead over line ends. A letter and a period before a line that starts with "The", "A" or the
+like (`_OPENERS` of `ptb_abbreviations`) lose the period: `vitamin c.` ends in `c`, else in `c.`. And some
+smileys, years (`'90`) and file names are one token before a line end, several at the end of the file.
+`tokenise_all` heeds this as pycocoevalcap's file does; `tokenise` takes a caption with a line end and no
+such word behind it.
 
-What is kept on purpose: the tool writes brackets as `-lrb-`, which pycocoevalcap means to drop (`-LRB-`) and does not. A token may
-hold a no-break space (`1 1/2`, phone numbers), where pycocoevalcap's BLEU and CIDEr split it again and its ROUGE does not.
+Kept on purpose: the tool writes brackets in lower case, `-lrb-`, which pycocoevalcap means to drop
+(`-LRB-`) and does not. A token may hold a no-break space (`1 1/2`, phone numbers, tags); pycocoevalcap's
+BLEU and CIDEr split it there, its ROUGE does not.
 
 What does not match:
 
-1. A caption with a carriage return, vertical tab, form feed, U+2028 or U+2029 (a newline is no problem). The tool starts a line
-   there, so that pycocoevalcap pairs all captions behind it with wrong images. Here it parts words as a space does.
-2. A tag with a quoted attribute, or `x.[^x=`, that is opened in one caption and closed in a later one. The tool makes one token
-   across captions, and pycocoevalcap again pairs wrongly. Here no token leaves its caption.
-3. Half a surrogate pair: pycocoevalcap cannot write it; here it is a sign the tool does not know, which is dropped.
-4. Lower case of letters that Unicode 14 or later added, and of a capital sigma beside other signs than letters, which depend on
-   the versions of Java and Python.
+1. A caption with a carriage return, vertical tab, form feed, U+2028 or U+2029 inside (a newline is no
+   problem). The tool starts a line there, so that pycocoevalcap pairs all captions behind it with wrong
+   images. Here it parts words as a space does.
+2. A tag with a quoted attribute, or the smiley `x.[^x=`, opened in one caption and closed in a later one.
+   The tool makes one token across captions, and pycocoevalcap pairs wrongly again. Here no token leaves its
+   caption.
+3. Half a surrogate pair, which pycocoevalcap cannot write. Here it is a sign that the tool does not know.
+4. Lower case where it depends on the versions of Java and Python: capital sigma beside a hyphen or a digit,
+   and, within web addresses, letters that Unicode 14 or later added.
 """
 
 import re
@@ -34,9 +38,10 @@ PUNCTUATION = frozenset(("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-
 
 
 def tokenise(caption: str) -> list[str]:
-    """Tokens of one caption, in lower case, punctuation dropped; the caption is a line with another line behind it.
+    """Tokens of one caption, in lower case, punctuation dropped.
 
-    Joined with spaces they are the string that pycocoevalcap gives for any caption but the last of its file.
+    Joined with spaces they are what pycocoevalcap gives for a caption with others behind it, none of which
+    starts with a word that counts (see above). No words: an empty list.
     """
     caption = caption.replace("\n", " ")
     tokens = _plain(caption)
@@ -59,7 +64,7 @@ def lex(text: str, stop: int | None = None) -> list[str]:
 
 
 def _tokens(text: str, stop: int, *, short_cuts: bool) -> Iterator[str]:
-    """Tokens that start before `stop`; with short cuts, plain words in lower case and their punctuation dropped."""
+    """Tokens that start before `stop`; with short cuts, plain words as `tokenise` gives them."""
     astral = not text.isascii() and max(text) > "\uffff"
     if astral:
         stop = len(_surrogates(text[:stop]))
@@ -133,7 +138,7 @@ _chunks = _Chunks()
 
 
 def _plain(line: str) -> list[str] | None:
-    """Tokens of a line of plain words, whose tokens do not depend on what is around them; None for any other line."""
+    """Tokens of a line of plain words, on which nothing around them bears; None for any other line."""
     parts = [_chunks[chunk] for chunk in line.split(" ")]
     if None in parts:
         return None
@@ -205,4 +210,4 @@ _ACTIONS: dict[str, Callable[[str], tuple[str, int]]] = {
     "less": lambda text: ("<", 0),
     "greater": lambda text: (">", 0),
 }
-"""What becomes of the text of a rule: the token (empty: none), and how many of its characters are read again."""
+"""What a rule's text becomes: the token (empty: none), and how many of its characters are read again."""

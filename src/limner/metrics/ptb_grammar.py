@@ -1,4 +1,4 @@
-"""What counts as a token: the rules of the Penn Treebank tokeniser of Stanford CoreNLP 3.4.1, for `ptb_lexer`.
+"""What counts as a token: the rules of the tokeniser of Stanford CoreNLP 3.4.1, for `ptb_lexer`.
 
 The notation is that of `ptb_patterns`. Names in capitals of `ptb_abbreviations` are lists of words.
 """
@@ -20,7 +20,7 @@ _LATER = characters(
     r"\ua7e2\ua7f1-\ua7f7\ua8fd-\ua8fe\ua9e0-\ua9e4\ua9e6-\ua9ef\ua9fa-\ua9fe\uaa7e-\uaa7f\uab30-\uab5a"
     r"\uab5c-\uab69\uab6c-\uab6d\uab70-\uabbf"
 )
-"""Letters of the Basic Multilingual Plane that Unicode 7 to 17 added, or made letters: the tool does not know them."""
+"""Letters up to U+FFFF that Unicode 7 to 17 added or made letters: the tool does not know them."""
 
 _MARKS = characters(
     r"\u00ad\u0237-\u024f\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02ff\u0300-\u036f\u0370-\u037d\u0384\u0385\u03cf\u03f6\u03fc-\u03ff"
@@ -109,11 +109,13 @@ _MACROS = {
     # addresses
     "url": r"https?://[^ \t\n\f\r\"<>|(){}]+[^ \t\n\f\r\"<>|.!?(){},\-]",
     "likely_url": (
-        r"(www\.([^ \t\n\f\r\"<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|([^ \t\n\f\r\"`'<>|.!?(){},-_$]+\.)+(com|net|org|edu))"
+        r"(www\.([^ \t\n\f\r\"<>|.!?(){},]+\.)+[a-zA-Z]{2,4}"
+        r"|([^ \t\n\f\r\"`'<>|.!?(){},-_$]+\.)+(com|net|org|edu))"
         r"(/[^ \t\n\f\r\"<>|()]+[^ \t\n\f\r\"<>|.!?(){},\-])?"
     ),
     "mail": (
-        r"(&lt;|<)?[a-zA-Z0-9][^ \t\n\f\r\"<>|()\u00a0{}]*@([^ \t\n\f\r\"<>|(){}.\u00a0]+\.)*[^ \t\n\f\r\"<>|(){}.\u00a0]+(&gt;|>)?"
+        r"(&lt;|<)?[a-zA-Z0-9][^ \t\n\f\r\"<>|()\u00a0{}]*@"
+        r"([^ \t\n\f\r\"<>|(){}.\u00a0]+\.)*[^ \t\n\f\r\"<>|(){}.\u00a0]+(&gt;|>)?"
     ),
     "handle": "@[a-zA-Z_][a-zA-Z_0-9]*|#{letters}+",
     # numbers

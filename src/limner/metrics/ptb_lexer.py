@@ -1,8 +1,8 @@
-"""A longest-match lexer: many patterns with trailing context run as one automaton, built as far as texts need it.
+"""A longest-match lexer: many patterns with trailing context as one automaton, built as far as texts need it.
 
-The rule that matches the most characters wins, trailing context counted; of equals, the first. A rule without trailing context
-gives what it matched; one with it gives as much of that as leaves a match of the context. This is how lex and JFlex work;
-alternations of `re`, which take the first alternative that fits, cannot express it.
+The rule that matches the most characters wins, trailing context counted; of equals, the first. A rule without
+trailing context gives what it matched; one with it gives as much of that as leaves a match of the context.
+This is how lex and JFlex work. Alternations of `re` take the first that fits and cannot express it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from limner.metrics.ptb_patterns import All, CharacterSet, Either, Grammar, Node
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A pattern, what must follow it (no pattern: anything), and the name of what is done with its text."""
+    """A pattern, what must follow it (empty: anything), and the name of what is done with its text."""
 
     action: str
     pattern: str
@@ -21,7 +21,7 @@ class Rule:
 
 
 class _Alphabet(dict[str, int]):
-    """Number of the class of a character: characters in the same sets share it. Grows as characters are met."""
+    """Number of the class of a character: those in the same sets share it. Grows as characters are met."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class _Alphabet(dict[str, int]):
 
 
 class _State(dict[int, "_State | None"]):
-    """A state of the deterministic automaton: the next state by class of character; `rule` is the one matched here."""
+    """A state of the automaton: the next one by class of character; `rule` is the one matched here."""
 
     __slots__ = ("_automaton", "_places", "rule")
 
@@ -169,7 +169,10 @@ class Lexer:
         return [self._alphabet[char] for char in text]
 
     def match(self, classes: Sequence[int], start: int) -> tuple[str, int]:
-        """The action of the rule that wins at `start`, and where its match ends. Some rule must match every character."""
+        """The action of the rule that wins at `start`, and where its match ends.
+
+        Some rule must match any character.
+        """
         end, rule = _longest(self._whole, classes, start, len(classes))
         assert rule is not None
         if rule in self._splits:

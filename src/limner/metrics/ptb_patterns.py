@@ -1,8 +1,8 @@
-"""Regular expressions of the tokeniser's grammar, read into trees for `ptb_lexer`.
+r"""Regular expressions of the tokeniser's grammar, read into trees for `ptb_lexer`.
 
-Written as for `re`, with these differences: a letter outside brackets matches both its cases, inside brackets itself only;
-`{name}` is another pattern or a named set of characters. Supported: alternation, groups, `* + ?`, `{m}`, `{m,n}`, brackets with
-ranges and negation, `.` for any character at all, backslash and `\\uXXXX` escapes.
+Written as for `re`, but a letter outside brackets matches both its cases, one inside only itself, and
+`{name}` is another pattern or a named set of characters. Supported: alternation, groups, `* + ?`, `{m}`,
+`{m,n}`, brackets with ranges and negation, `.` for any character at all, escapes by a backslash, `\uXXXX`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -47,7 +47,7 @@ Node = One | All | Either | Repeat
 
 
 def characters(inside: str) -> frozenset[str]:
-    """The characters that the inside of brackets, such as `a-z\\u00ad`, names."""
+    r"""The characters that the inside of brackets, such as `a-z\u00ad`, names."""
     found: list[str] = []
     given = list(_unescaped(inside))
     while given:
