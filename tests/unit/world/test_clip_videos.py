@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from limner.data import lavis, world_videos
 from limner.errors import UserError
 from limner.world import clips, show, videos
 from limner.world.clip_captions import references_of
@@ -44,6 +45,25 @@ def test_annotations_have_the_shape_of_lavis(folder):
     truth = json.loads((folder / "annotations/cap_test_gt.json").read_text())
     assert [row["caption"] for row in truth["annotations"]] == [row["caption"] for row in rows]
     assert [row["id"] for row in truth["images"]] == [f"test-clip-{index:06d}" for index in range(3)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"path": "annotations", "split": "test"},
+        {"path": "annotations/cap_test.json", "truth": "annotations/cap_test_gt.json"},
+    ],
+)
+def test_the_reader_of_lavis_reads_them(folder, settings):
+    places = {key: value if key == "split" else str(folder / value) for key, value in settings.items()}
+    samples = list(lavis.Source(**places, videos=str(folder / "videos"), frames=8))
+    drawn = list(world_videos.Source(seed=2, split="test", count=3, frames=8))
+    assert [sample.id for sample in samples] == [sample.id for sample in drawn]
+    for sample, other in zip(samples, drawn, strict=True):
+        assert sorted(sample.references) == sorted(other.references)
+        for frame, exact in zip(sample.media, other.media, strict=True):
+            # The same frames, as exactly as x264 keeps them.
+            assert np.abs(np.asarray(frame).astype(int) - np.asarray(exact)).mean() < 2
 
 
 def test_splits_lie_beside_each_other(folder):
