@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from limner.component import did_you_mean
@@ -9,6 +10,8 @@ from limner.errors import UserError
 
 WORLD = "world:"
 """A path with this prefix names a part of the miniature world: `world:captioner`, `world:test`."""
+_CLIPS = "videos-"
+"""A split of the miniature world with this prefix is one of its clips."""
 
 
 def resolve(path: str) -> str:
@@ -73,9 +76,37 @@ def source(path: str) -> dict[str, str]:
     """Kind and settings of the data source that a path means.
 
     Args:
-        path: `world:SPLIT` for scenes of the miniature world, a `.jsonl` file, or a folder or image file.
+        path: `world:SPLIT` for scenes of the miniature world, `world:videos-SPLIT` for its clips, a `.jsonl`
+            file, an image or video file, or a folder. A folder is one of videos if it and the folders in it
+            hold video files and no images (GIF and WebP files count as images here).
     """
     if path.startswith(WORLD):
-        return {"kind": "world", "split": path.removeprefix(WORLD)}
-    jsonl = Path(path).suffix.lower() == ".jsonl" and not Path(path).expanduser().is_dir()
-    return {"kind": "jsonl" if jsonl else "folder", "path": path}
+        split = path.removeprefix(WORLD)
+        clips = split.startswith(_CLIPS)
+        return {"kind": "world_videos" if clips else "world", "split": split.removeprefix(_CLIPS)}
+    found = Path(path).expanduser()
+    if found.is_dir():
+        return {"kind": "videos" if _holds_videos(found) else "folder", "path": path}
+    if found.suffix.lower() == ".jsonl":
+        return {"kind": "jsonl", "path": path}
+    return {"kind": "videos" if found.suffix.lower() in _video_suffixes() else "folder", "path": path}
+
+
+def _holds_videos(folder: Path) -> bool:
+    """Whether there are video files in a folder or below it, and no images."""
+    from limner.data.media import SUFFIXES
+
+    videos = False
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        suffixes = {os.path.splitext(name)[1].lower() for name in files if not name.startswith(".")}
+        if not suffixes.isdisjoint(SUFFIXES):
+            return False
+        videos = videos or not suffixes.isdisjoint(_video_suffixes())
+    return videos
+
+
+def _video_suffixes() -> frozenset[str]:
+    from limner.data import media, video
+
+    return frozenset(video.SUFFIXES) - frozenset(media.SUFFIXES)

@@ -8,6 +8,7 @@ import pytest
 
 import data_sets
 import nasty_files
+import nasty_videos
 from limner import component
 from limner.data.base import Source
 from limner.data.batches import Batches
@@ -29,6 +30,15 @@ def make_jsonl(path):
     return {"path": str(path / "rows.jsonl")}
 
 
+def make_videos(path):
+    nasty_videos.video(path / "a.mp4", 30)
+    nasty_videos.animation(path / "b.gif", 4)
+    nasty_videos.folder_of_frames(path / "c", 3)
+    (path / "empty.mp4").write_bytes(b"")
+    (path / "half.mp4").write_bytes((path / "a.mp4").read_bytes()[:2000])
+    return {"path": str(path), "sampling": "headtail", "frames": 4}
+
+
 def make_mixture(path):
     msrvtt = component.find("data", "msrvtt")(**data_sets.msrvtt(path / "msrvtt"))
     lavis = component.find("data", "lavis")(**data_sets.lavis(path / "lavis"))
@@ -44,8 +54,10 @@ SETTINGS = {
     "msrvtt": data_sets.msrvtt,
     "msvd": data_sets.msvd,
     "vatex": data_sets.vatex,
+    "videos": make_videos,
     "webvid": data_sets.webvid,
     "world": lambda path: {"split": "validation", "count": 12},
+    "world_videos": lambda path: {"split": "validation", "count": 12},
 }
 """How to make a small instance of each source: it returns settings. A new source adds its own line."""
 
@@ -104,6 +116,16 @@ def test_items_are_samples_of_rgb_images_or_rejects(make):
             assert item.id == id
             assert item.media
             assert all(image.mode == "RGB" for image in item.media)
+
+
+def test_videos_are_not_opened_when_they_are_read(make):
+    source = make()
+    for index in range(len(source)):
+        try:
+            sample = source.read(index)
+        except Reject:
+            continue
+        assert (sample.video is None) == bool(sample.media)
 
 
 def test_items_are_the_same_in_any_order_and_by_any_instance(make):
