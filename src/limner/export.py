@@ -87,5 +87,5 @@ def _can_be_partial(policy: Policy) -> None:
     if outside:
         raise UserError(
             f"--partial: the published form holds {', '.join(parts) or 'no adapters'} only, and this run "
-            f"trained {len(outside)} other tensors ({outside[0]}, ...); write the whole captioner with -o FOLDER"
+            f"trained {len(outside)} other tensors ({outside[0]}, ...); write everything with -o FOLDER"
         )

@@ -48,7 +48,7 @@ class Captioner(qformer.Settings):
 
 
 class InstructBlipPolicy(qformer.QFormerPolicy):
-    """A loaded InstructBLIP; its inputs hold `instruction` (B, L) too, the prompt as the Q-Former reads it."""
+    """A loaded InstructBLIP; its inputs hold `instruction` (B, L) too, the prompt for the Q-Former."""
 
     model: InstructBlipForConditionalGeneration
 
