@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from limner.captioners.base import Policy
     from limner.data.base import Source
     from limner.decoding import Decoding
-    from limner.metrics.cider import DocumentFrequencies
 
 Given = TypeVar("Given")
 READERS = 4
@@ -91,10 +90,9 @@ class Gauge:
         clip: str | ClipModel | None = None,
         itm: str | ItmModel | None = None,
         captioner: Policy | None = None,
-        frequencies: DocumentFrequencies | None = None,
         device: str = "auto",
     ):
-        """Load what the measures need; CIDEr weighs words by the frequencies, or by the references at hand.
+        """Load what the measures need.
 
         Raises:
             UserError: a measure is unknown or needs what was not given.
@@ -110,7 +108,7 @@ class Gauge:
                 self.meters[group] = (ClipRecallMeter if group == "clip_recall" else ClipScoreMeter)(clip)
                 self.settings.setdefault("clip", _name(model))
             elif group in ("coco", "java", "colour_coverage"):
-                self.meters[group] = ReferenceMeter(members, frequencies)
+                self.meters[group] = ReferenceMeter(members)
             elif group == "itm":
                 model = _given(itm, "itm", "an ITM checkpoint: --itm, or evaluate.itm in a recipe")
                 itm = load_itm(model, torch_device(device)) if isinstance(model, str) else model

@@ -25,7 +25,6 @@ from limner.world.truth import Fact, Truth
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
-    from limner.metrics.cider import DocumentFrequencies
     from limner.vision_language import ClipModel, ItmModel
 
 Floats = npt.NDArray[np.float64]
@@ -70,9 +69,9 @@ class DiversityMeter(CaptionMeter):
 class ReferenceMeter:
     """How near the texts are to their references: the groups "coco", "java" and "colour_coverage"."""
 
-    def __init__(self, names: Sequence[str], frequencies: DocumentFrequencies | None = None):
-        """With the measures to compute, and what CIDEr weighs words by: the references at hand if None."""
-        self.names, self.frequencies = names, frequencies
+    def __init__(self, names: Sequence[str]):
+        """With the measures to compute; CIDEr weighs words by the references of all that is taken in."""
+        self.names = names
         self.ids: list[str] = []
         self.captions: list[str] = []
         self.references: dict[str, tuple[str, ...]] = {}
@@ -97,11 +96,9 @@ class ReferenceMeter:
         """The measures, with what their corpus values are made of.
 
         Raises:
-            UserError: CIDEr of a single image without document frequencies, or a missing Java.
+            UserError: CIDEr of a single image, or a missing Java.
         """
-        return reference_measures(
-            self.ids, self.captions, self.references, names=self.names, frequencies=self.frequencies
-        )
+        return reference_measures(self.ids, self.captions, self.references, names=self.names)
 
 
 class ClipScoreMeter:
