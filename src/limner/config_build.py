@@ -121,6 +121,8 @@ class Builder:
                 self._error(
                     where, None, "write {} for default settings; only the command line removes with null"
                 )
+        if not built:
+            self._record(path, {}, given=True)
         return built
 
     def _component(self, group: str, value: Any, path: str, default_kind: str | None) -> Any:

@@ -98,7 +98,7 @@ def _references(data: Source) -> Iterator[References]:
     """The references of every sample that has some."""
     for index in range(len(data)):
         try:
-            references = data.read(index).references
+            references = data.references(index)
         except Reject:
             continue
         if references:
