@@ -65,7 +65,12 @@ def evaluate(
     ],
     decoding: Decoded = None,
     *,
-    data: Annotated[str, typer.Option(help="A folder of images, a .jsonl that names them, world:test.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A folder of images, a .jsonl that names them, world:test, or `kind=msrvtt path=...`."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file to write.")] = Path("evaluation.json"),
     metrics: Annotated[
         list[str] | None, typer.Option(help="Measures or groups of them (docs/metrics.md); may be repeated.")
@@ -77,6 +82,10 @@ def evaluate(
     centre_crop: Annotated[
         bool, typer.Option(help="Cut images to the square in their middle, as VLRM does.")
     ] = True,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Measure on part of a published data set, where it has holes."),
+    ] = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
@@ -103,6 +112,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         centre_crop=centre_crop,
+        allow_missing=allow_missing,
         seed=seed,
     )
 

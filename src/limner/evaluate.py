@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -14,8 +13,9 @@ from rich.progress import Progress
 
 from limner.authors import Author, author
 from limner.data.named import source as source_of
+from limner.data.usable import usable
 from limner.devices import torch_device
-from limner.errors import Reject, UserError
+from limner.errors import UserError
 from limner.evaluation import Evaluation, Row, summed_up
 from limner.meters import (
     CaptionMeter,
@@ -37,12 +37,9 @@ from limner.vision_language import ClipModel, ItmModel, load_clip, load_itm
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
-    from limner.data.base import Source
     from limner.decoding import Decoding
 
 Given = TypeVar("Given")
-READERS = 4
-"""Threads that open images."""
 
 
 def evaluate(
@@ -169,6 +166,7 @@ def evaluate_command(
     device: str = "auto",
     dtype: str = "float32",
     centre_crop: bool = True,
+    allow_missing: bool = False,
     seed: int = 0,
 ) -> Evaluation:
     """What `limner evaluate` does: caption, measure, print a table, write the file.
@@ -177,7 +175,8 @@ def evaluate_command(
         model: a captioner checkpoint, a run directory (its best checkpoint) or one of its checkpoints, a
             .jsonl file of captions (rows with "id" and "caption"), or the word "references": the first
             caption that the data comes with.
-        data: `world:SPLIT` (`world` is `world:test`), a folder of images, or a .jsonl file that names images.
+        data: `world:SPLIT` (`world` is `world:test`), a folder of images, a .jsonl file that names images, or
+            settings of a data source: `kind=msrvtt path=msrvtt/ split=test frames=8`.
         out: the JSON file to write.
         metrics: groups of measures, or single ones.
         clip: checkpoint for "clip_recall" and "clip_score".
@@ -190,25 +189,27 @@ def evaluate_command(
         dtype: of the captioner's frozen parts.
         centre_crop: cut each image to the square in its middle, for captioning and for retrieval, as VLRM
             does (arXiv 2404.01911, section 4).
+        allow_missing: measure on what can be used where a published data set is not whole.
         seed: of the bootstrap.
 
     Raises:
         UserError: something given cannot be used.
     """
     found = source_of(f"{WORLD}test" if data == WORLD.removesuffix(":") else data)
+    rejects: list[str] = []
+    usable_samples = usable(found, samples, allow_missing=allow_missing, rejects=rejects)
     writer = author(model, source=found, samples=samples, decoding=decoding, device=device, dtype=dtype)
     gauge = Gauge(metrics, clip=clip, itm=itm, captioner=writer.captioner, device=device)
     total = min(samples or len(found), len(found))
-    rejects: list[str] = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("captions", total=total)
-        for group in _groups(islice(_read(found, rejects), samples), batch):
+        for group in _groups(usable_samples, batch):
             seen = [cropped(sample) for sample in group] if centre_crop else group
             gauge.add(writer.write(seen), seen)
             bar.advance(task, len(seen))
     if rejects:
-        first = f"{len(rejects)} images cannot be used and are left out, the first: {rejects[0]}"
+        first = f"{len(rejects)} items cannot be used and are left out, the first: {rejects[0]}"
         console.print(first, markup=False)
     result = _named(gauge.result(seed=seed), writer, data=str(found), centre_crop=centre_crop)
     result.save(out)
@@ -246,23 +247,3 @@ def _name(model: str | ClipModel | ItmModel) -> str:
 def _groups(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
     while group := list(islice(samples, size)):
         yield group
-
-
-def _read(source: Source, rejects: list[str]) -> Iterator[Sample]:
-    """The usable samples in order; the others are noted."""
-
-    def read(index: int) -> Sample | Reject:
-        try:
-            return source.read(index)
-        except Reject as reject:
-            return reject
-
-    ids = source.ids()
-    with ThreadPoolExecutor(READERS) as pool:
-        for start in range(0, len(ids), 4 * READERS):
-            places = range(start, min(start + 4 * READERS, len(ids)))
-            for place, sample in zip(places, pool.map(read, places), strict=True):
-                if isinstance(sample, Sample):
-                    yield sample
-                else:
-                    rejects.append(f"{ids[place]}: {sample.reason}")

@@ -152,6 +152,18 @@ def test_evaluation_refuses_annotated_data_with_holes_unless_they_are_allowed(br
     assert len(rejects) == len(train) - 2
 
 
+def test_limner_evaluate_takes_settings_and_says_what_is_missing_before_it_captions(broken, tmp_path):
+    data = f"kind=msrvtt path={broken} split=train frames=1"
+    given = ["evaluate", "references", "--data", data, "-o", str(tmp_path / "out.json")]
+    done = CliRunner().invoke(cli.app, given)
+    assert isinstance(done.exception, UserError)
+    assert "5 of its items cannot be used" in str(done.exception)
+    assert "--allow-missing" in str(done.exception)
+    assert CliRunner().invoke(cli.app, [*given, "--allow-missing"]).exit_code == 0
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["id"] for row in rows] == ["video0", "video1"]
+
+
 def test_a_file_that_does_not_open_is_refused_when_its_turn_comes(tmp_path):
     rows = [msrvtt_video(n, "test") for n in range(2)]
     path = dump(
