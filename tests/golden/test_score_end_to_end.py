@@ -26,7 +26,23 @@ NASTY = [
     ".",
     "a a a a a a a",
 ]
-WORDS = "a the man woman dog cat runs sits on near red blue field street with two in park ball".split()
+WORDS = [
+    "a",
+    "the",
+    "man",
+    "dog",
+    "cat",
+    "runs",
+    "sits",
+    "on",
+    "near",
+    "red",
+    "field",
+    "street",
+    "two",
+    "in",
+    "ball",
+]
 
 
 def caption(rng: random.Random) -> str:
