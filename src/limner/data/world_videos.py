@@ -48,16 +48,21 @@ class Source(base.Source):
             self._drawn[index] = self._draw(index)
         return self._drawn[index]
 
+    def references(self, index: int) -> tuple[str, ...]:
+        """Its five references, without drawing the clip."""
+        from limner.world.clip_captions import references_of
+
+        return references_of(self.seed, index, self.split)
+
     def _draw(self, index: int) -> Sample:
-        from limner.world import clip_captions, clips
+        from limner.world import clips
 
         told = clips.clip(self.seed, index, self.split)
         wanted = Video(Path(), frames=self.frames, sampling=self.sampling, seed=self.seed)
         times = [number / clips.FPS for number in range(told.frames)]
         numbers = choose(wanted, times, id=self._ids[index])
         pictures = clips.pictures(self.seed, index, self.split, numbers)
-        references = clip_captions.references_of(self.seed, index, self.split)
-        return Sample(self._ids[index], pictures, references, {"clip": told})
+        return Sample(self._ids[index], pictures, self.references(index), {"clip": told})
 
     @cached_property
     def _ids(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ def test_samples_are_the_clips_of_the_split():
     for index, sample in enumerate(source):
         clip = clips.clip(3, index, "test")
         assert sample.extra["clip"] == clip
-        assert sample.references == references_of(3, index, "test")
+        assert sample.references == source.references(index) == references_of(3, index, "test")
         numbers = [place * clip.frames // 8 for place in range(8)]
         shown = clips.pictures(3, index, "test", numbers)
         assert all(np.array_equal(a, b) for a, b in zip(sample.media, shown, strict=True))
