@@ -57,7 +57,7 @@ class Size:
 SIZES = {
     "world": Size("tiny/vlrm", batch=192, micro_batch=48, tokens=None),
     "tiny": Size("tiny/vlrm", batch=192, micro_batch=48, tokens=16),
-    "mid": Size("vlrm", batch=16, micro_batch=4, tokens=24),
+    "mid": Size("vlrm", batch=32, micro_batch=4, tokens=24),
     "full": Size("vlrm", batch=16, micro_batch=8, tokens=24),
 }
 """The miniature world; its shapes with captions of one length; about 50M parameters; BLIP-2 OPT-2.7B."""

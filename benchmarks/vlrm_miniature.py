@@ -35,6 +35,7 @@ ABLATIONS: dict[str, list[str]] = {
     "p, twice the rate": ["objective.of=probability", "update.lr=LR*2"],
     "log p, a third of the rate": ["update.lr=LR/3"],
     "log p, twice the rate": ["update.lr=LR*2"],
+    "temperature 1": ["rollout.temperature=1.0"],
     "temperature 2": ["rollout.temperature=2.0"],
 }
 
@@ -140,7 +141,7 @@ def table(out: Path) -> str:
     head = [
         "run", "world", "seed", "R@1", "rise, 95% interval", "coverage", "true", "relations true", "words",
         "bad phrases", "distinct", "unseen: R@1", "unseen: coverage", "unseen: true",
-        "F1 at steps 25, 50, 75, 100",
+        "F1 at steps 25, 50, 75, 100, 125",
     ]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
@@ -157,7 +158,7 @@ def table(out: Path) -> str:
             f"{after['relations_true']:.3f}", f"{before['words']:.1f} -> {after['words']:.1f}",
             f"{after['bad_phrases']:.3f}", f"{after['distinct_captions']:.0f}",
             f"{unseen['clip_recall_r1']:.3f}", f"{unseen['coverage']:.3f}", f"{unseen['facts_true']:.3f}",
-            ", ".join(f"{value:.2f}" for value in validated(out / place(row))[:4]),
+            ", ".join(f"{value:.2f}" for value in validated(out / place(row))[:5]),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
