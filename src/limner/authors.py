@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 from limner import checkpoint
 from limner.captioners import load
 from limner.config import load_resolved
+from limner.data.batches import read_ahead
 from limner.decoding import PUBLISHED, Decoding
-from limner.errors import Reject, UserError
+from limner.errors import UserError
 from limner.export import load_run
 from limner.types import Sample
 
@@ -102,11 +104,10 @@ def _file_author(path: Path, source: Source, samples: int | None) -> Author:
                 )
         return [captions[sample.id] for sample in samples]
 
-    for place in missing:
-        try:
-            write([source.read(place)])
-        except Reject:  # `limner caption` could not use it either
-            continue
+    with closing(read_ahead(source, missing, workers=1, ahead=1)) as items:
+        for item in items:
+            if isinstance(item.result, Sample):  # `limner caption` could use it too
+                write([item.result])
     return Author(str(path), write)
 
 

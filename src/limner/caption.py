@@ -1,4 +1,4 @@
-"""Captions in bulk: one row an image, written as they come; a job that was stopped is gone on with."""
+"""Captions in bulk: one row an image or video, written as they come; a stopped job is gone on with."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -26,13 +26,14 @@ from limner.data.batches import Item, read_ahead
 from limner.data.media import SUFFIXES
 from limner.data.rejects import RejectLog
 from limner.data.rows import GrowingRows
+from limner.data.video import SUFFIXES as VIDEO_SUFFIXES
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.export import load_run
 from limner.types import Sample
 
 READERS = 2
-"""Threads that open images while the captioner runs."""
+"""Threads that open images, and processes that decode videos, while the captioner runs."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class CaptionReport:
     written: int
     """Captions written now."""
     skipped_existing: int
-    """Images whose caption stood in the output already."""
+    """Images and videos whose caption stood in the output already."""
     rejected: int
-    """Images that cannot be used; `rejects.jsonl` beside the output names them."""
+    """Images and videos that cannot be used; `rejects.jsonl` beside the output names them."""
     sidecars_kept: int
-    """Text files beside images that held something else and were left alone."""
+    """Text files beside them that held something else and were left alone."""
 
     def __str__(self) -> str:
         """The counts, for people."""
@@ -54,7 +55,7 @@ class CaptionReport:
         if self.skipped_existing:
             text += f", {self.skipped_existing} were there already"
         if self.rejected:
-            text += f", {self.rejected} images rejected (rejects.jsonl says why)"
+            text += f", {self.rejected} rejected (rejects.jsonl says why)"
         if self.sidecars_kept:
             text += f", {self.sidecars_kept} text files that hold something else left alone"
         return text
@@ -72,17 +73,18 @@ def caption(
     device: str = "auto",
     dtype: str = "float32",
 ) -> CaptionReport:
-    """Caption every image of a source that has no caption in `out` yet.
+    """Caption every image or video of a source that has no caption in `out` yet.
 
     Args:
-        source: the images.
+        source: the images or videos.
         out: a JSONL file; rows {"id", "caption", "image"} are appended to it, `image` relative to its
-            folder and only for images on disk. The data source `jsonl` reads them.
+            folder and only for images on disk, `video` for videos. The data source `jsonl` reads rows of
+            images.
         model: a captioner: hub id, folder, `world:captioner`, or a run's folder (its best checkpoint).
         decoding: how captions are drawn.
-        batch: images captioned together; the next ones are opened meanwhile.
+        batch: images or videos captioned together; the next ones are opened meanwhile.
         prompt: text before every caption; the run's own, or none, if None.
-        sidecar: write each caption into a .txt file beside its image as well.
+        sidecar: write each caption into a .txt file beside its image or video as well.
         device: "auto", "cpu", "cuda", ...
         dtype: of the captioner's frozen parts: "float32", "bfloat16" or "float16"; a run has its own.
 
@@ -139,7 +141,7 @@ class _Output:
         rejects = out.with_name("rejects.jsonl")
         if out == rejects:
             raise UserError(
-                f"{out}: is where rejected images are named; choose another name for the captions"
+                f"{out}: is where what was rejected is named; choose another name for the captions"
             )
         self._rows = GrowingRows(out, ("id", "caption"))
         self._sidecar = sidecar
@@ -151,9 +153,9 @@ class _Output:
         self._folder = os.path.realpath(out.parent)
         if sidecar:
             for row in self._rows.existing:
-                image = row.get("image")
-                if isinstance(image, str) and not _beside(Path(self._folder, image)).exists():
-                    _write(_beside(Path(self._folder, image)), str(row["caption"]))
+                file = row.get("image", row.get("video"))
+                if isinstance(file, str) and not _beside(Path(self._folder, file)).exists():
+                    _write(_beside(Path(self._folder, file)), str(row["caption"]))
 
     def add(self, items: Sequence[Item], samples: Sequence[Sample], captions: Sequence[str]) -> None:
         """Write the captions of the samples among the items, and the reasons for the others."""
@@ -171,7 +173,8 @@ class _Output:
     def _row(self, sample: Sample, text: str) -> dict[str, str]:
         row = {"id": sample.id, "caption": text}
         if "path" in sample.extra:
-            row["image"] = Path(os.path.relpath(_file_of(sample), self._folder)).as_posix()
+            kind = "image" if sample.video is None else "video"
+            row[kind] = Path(os.path.relpath(_file_of(sample), self._folder)).as_posix()
         return row
 
     def _add_sidecar(self, path: Path, text: str) -> None:
@@ -191,7 +194,9 @@ def _file_of(sample: Sample) -> Path:
 def _beside(image: Path) -> Path:
     """photo.txt for photo.jpg; photo.jpg.txt where there is a photo.png too."""
     own = image.suffix
-    others = {case for suffix in (*SUFFIXES, "") for case in (suffix, suffix.upper())} - {own}
+    others = {case for suffix in (*SUFFIXES, *VIDEO_SUFFIXES, "") for case in (suffix, suffix.upper())} - {
+        own
+    }
     if any(image.with_suffix(suffix).is_file() for suffix in others):
         return image.with_name(image.name + ".txt")
     return image.with_suffix(".txt")
@@ -208,11 +213,11 @@ def _write(path: Path, text: str) -> None:
 
 
 class _Rate(ProgressColumn):
-    """Images a second."""
+    """Images or videos a second."""
 
     def render(self, task: Task) -> Text:
         """Nothing until there is something to measure."""
-        return Text(f"{task.speed:.1f} images/s" if task.speed else "", style="progress.data.speed")
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
 
 
 def _bar() -> Progress:

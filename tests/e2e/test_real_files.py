@@ -79,7 +79,7 @@ def test_captions_of_photographs_with_text_files(photos, tmp_path):
     first = limner("caption", folder, "--sidecar", "-o", "out/captions.jsonl", folder=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "Traceback" not in first.stderr
-    assert f"{len(good)} captions written, {len(broken)} images rejected" in first.stdout
+    assert f"{len(good)} captions written, {len(broken)} rejected" in first.stdout
     assert "1 text files that hold something else left alone" in first.stdout
     rows = {row["id"]: row for row in rows_in(tmp_path / "out" / "captions.jsonl")}
     assert sorted(rows) == good

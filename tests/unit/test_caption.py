@@ -126,7 +126,7 @@ def test_nothing_usable_is_a_report_not_an_error(tmp_path, model):
     report = run(Folder(path=str(tmp_path / "photos")), tmp_path / "captions.jsonl", model)
     assert report.written == 0
     assert report.rejected == len(rows_in(tmp_path / "rejects.jsonl")) > 20
-    assert "images rejected" in str(report)
+    assert " rejected (rejects.jsonl says why)" in str(report)
 
 
 def test_text_files_beside_images(photos, tmp_path, model):

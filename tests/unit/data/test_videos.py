@@ -1,10 +1,16 @@
 """A folder of videos as a data source, and what a path on the command line means."""
 
+import json
+
 import pytest
 
 import nasty_videos
+import tiny
+from limner.authors import author
+from limner.caption import caption
 from limner.data.named import source as named
 from limner.data.videos import Source
+from limner.decoding import Decoding
 from limner.errors import Reject, UserError
 from limner.types import Sample
 
@@ -85,3 +91,33 @@ def test_a_path_means_videos_where_there_are_videos_and_no_images(tmp_path):
     (sample,) = named(str(tmp_path / "videos"))
     assert isinstance(sample, Sample)
     assert len(sample.media) == 8
+
+
+def test_videos_are_captioned_each_once_beside_what_is_rejected(tmp_path):
+    model = str(tiny.blip2(tmp_path / "model"))
+    (tmp_path / "videos").mkdir()
+    nasty_videos.video(tmp_path / "videos" / "a.mp4", 3)
+    nasty_videos.video(tmp_path / "videos" / "a.mkv", 3)
+    nasty_videos.folder_of_frames(tmp_path / "videos" / "frames", 3)
+    (tmp_path / "videos" / "half.mp4").write_bytes((tmp_path / "videos" / "a.mp4").read_bytes()[:900])
+    out, greedy = tmp_path / "captions.jsonl", Decoding(do_sample=False, max_new_tokens=4)
+    source = Source(path=str(tmp_path / "videos"))
+
+    def run():
+        return caption(source, out, model=model, decoding=greedy, batch=2, sidecar=True)
+
+    first = run()
+    assert (first.written, first.skipped_existing, first.rejected) == (3, 0, 1)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["id"], row["video"]) for row in rows] == [
+        (id, f"videos/{id}") for id in ("a.mkv", "a.mp4", "frames")
+    ]
+    texts = sorted(path.name for path in (tmp_path / "videos").glob("*.txt"))
+    assert texts == ["a.mkv.txt", "a.mp4.txt", "frames.txt"]
+    again = run()
+    assert (again.written, again.skipped_existing, again.rejected) == (0, 3, 1)
+    # The video that cannot be used has no caption, and needs none.
+    assert author(str(out), source=source).write([source.read(0)]) == [rows[0]["caption"]]
+    out.write_text("".join(out.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(UserError, match="no caption of frames"):
+        author(str(out), source=source)
