@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from limner.errors import UserError
-from limner.evaluation import number, write_whole
-from limner.metrics.bootstrap import Interval, intervals, paired
+from limner.metrics.bootstrap import intervals, paired
 from limner.metrics.captions import caption_measures, diversity_measures
 from limner.metrics.cider import DocumentFrequencies
 from limner.metrics.coco import frequencies_of, reference_measures
-from limner.metrics.measures import (
-    MEASURES,
-    chosen,
-    columns_of,
-    ratios,
-    written,
-    written_change,
-    written_interval,
-)
+from limner.metrics.measures import MEASURES, chosen, columns_of, ratios
 from limner.metrics.ptb import tokenise
 from limner.score_files import Pairs, pair, read, some
+from limner.scored import Scored, System
 
 if TYPE_CHECKING:
     from limner.score_images import Looks, Seen
@@ -44,111 +32,6 @@ OF_TEXTS = (*OF_REFERENCES, "captions", "diversity")
 
 
 @dataclass(frozen=True)
-class System:
-    """The captions of one file, measured."""
-
-    name: str
-    """The file."""
-    columns: Mapping[str, Floats]
-    """(N,) values by measure, an image each; with BLEU also its counts."""
-    summary: Mapping[str, Interval]
-    """The values of the corpus."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One or two systems measured on the same images."""
-
-    ids: tuple[str, ...]
-    """Ids of the N images."""
-    systems: tuple[System, ...]
-    """One, or two."""
-    changes: Mapping[str, Interval]
-    """Of two systems: second minus first, with paired intervals."""
-    missing: tuple[str, ...]
-    """Ids that have references and lack a caption; left out."""
-    surplus: tuple[str, ...]
-    """Ids that have a caption and no references; left out."""
-    empty: tuple[str, ...]
-    """Ids with a caption of no words, scored as it is."""
-    settings: Mapping[str, object]
-    """How it was measured."""
-
-    def plain(self) -> dict[str, object]:
-        """For JSON; NaN is null. Two systems stand under "a" and "b", beside "change"."""
-        parts = [self._plain(system) for system in self.systems]
-        found: dict[str, object] = dict(parts[0])
-        if len(parts) > 1:
-            changes = {
-                name: {key: number(value) for key, value in asdict(change).items()}
-                | {"verdict": written_change(name, change)}
-                for name, change in self.changes.items()
-            }
-            found = {"a": parts[0], "b": parts[1], "change": changes}
-        return found | {
-            "missing": list(self.missing),
-            "surplus": list(self.surplus),
-            "empty": list(self.empty),
-            "settings": dict(self.settings),
-        }
-
-    def _plain(self, system: System) -> dict[str, object]:
-        images = {
-            id: {name: number(float(system.columns[name][place])) for name in system.summary}
-            for place, id in enumerate(self.ids)
-        }
-        return {
-            "corpus": {name: number(made.value) for name, made in system.summary.items()},
-            "intervals": {
-                name: [number(made.low), number(made.high)] for name, made in system.summary.items()
-            },
-            "images": images,
-        }
-
-    def table(self) -> Table:
-        """For the terminal."""
-        names = [system.name for system in self.systems]
-        if len(names) > 1:
-            names = [f"{letter}: {name}" for letter, name in zip("AB", names, strict=True)]
-        title = Text("\n".join([*names, f"{len(self.ids)} images"]))
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        table.caption, table.caption_justify = Text("\n".join(self._notes())), "left"
-        table.add_column("measure")
-        for head in (
-            ("A", "B", "B - A, 95% interval") if self.changes else ("value", "95% interval", "images")
-        ):
-            table.add_column(head, justify="left" if head.startswith("B -") else "right", no_wrap=True)
-        for name, made in self.systems[0].summary.items():
-            if self.changes:
-                other = self.systems[1].summary[name].value
-                cells = (
-                    written(name, made.value),
-                    written(name, other),
-                    written_change(name, self.changes[name]),
-                )
-            else:
-                cells = written(name, made.value), written_interval(name, made), str(made.n)
-            table.add_row(MEASURES[name].title, *map(Text, cells))
-        return table
-
-    def save(self, path: Path) -> None:
-        """Write `plain` as JSON, whole or not at all.
-
-        Raises:
-            UserError: the file cannot be written.
-        """
-        write_whole(path, json.dumps(self.plain(), ensure_ascii=False, indent=1) + "\n")
-
-    def _notes(self) -> Iterator[str]:
-        if self.missing:
-            yield f"left out, without a caption: {some(self.missing, 'image')}"
-        if self.surplus:
-            yield f"left out, without references: {some(self.surplus, 'image')}"
-        if self.empty:
-            yield f"captions of no words, scored as they are: {some(self.empty, 'image')}"
-
-
-@dataclass(frozen=True)
 class Rules:
     """What becomes of images that do not match."""
 
@@ -158,6 +41,10 @@ class Rules:
     """An image may have several captions; its value is the mean over them."""
     refuse_empty: bool = False
     """Refuse captions of no words, which otherwise score as pycocoevalcap scores them."""
+
+    def of_ids(self) -> dict[str, bool]:
+        """What `limner.score_files.pair` needs of them."""
+        return {"allow_missing": self.allow_missing, "several": self.several}
 
 
 def score(
@@ -189,32 +76,39 @@ def score(
     rules, groups = rules or Rules(), chosen(metrics)
     known = _known(references, looks, splits)
     against = str(references) if looks is None or references is not None else looks.data
-    names = [(str(path), against) for path in files]
-    pairs = [
-        pair(read(path), known, names=both, allow_missing=rules.allow_missing, several=rules.several)
-        for path, both in zip(files, names, strict=True)
-    ]
+    pairs = [pair(read(path), known, names=(str(path), against), **rules.of_ids()) for path in files]
     ids = [id for id in pairs[0].candidates if all(id in each.candidates for each in pairs)]
     frequencies = None if df is None else DocumentFrequencies.load(df)
     seen = _seen(looks, pairs, ids, groups, of_data=references is None, rules=rules)
     theirs = {id: pairs[0].references[id] for id in ids} if seen is None else seen.references
     ids = list(theirs)
+    if not ids:
+        raise UserError(f"{against}: not one of its images can be scored in every file of captions")
     empty = _empty(pairs, ids, refuse=rules.refuse_empty)
     systems: list[System] = []
     for place, each in enumerate(pairs):
         rows = [(id, text) for id in ids for text in each.candidates[id]]
         columns = _text_columns(groups, rows, theirs, frequencies)
         columns |= {} if seen is None else seen.columns[place]
-        columns = _by_image({name: columns[name] for name in columns_of(columns)}, rows, ids)
-        systems.append(System(str(files[place]), columns, intervals(ratios(columns), seed=seed)))
+        systems.append(_system(str(files[place]), _by_image(columns, rows, ids), seed))
     changes = paired(*(ratios(system.columns) for system in systems), seed=seed) if len(files) > 1 else {}
-    settings: dict[str, object] = {"captions": [str(path) for path in files], "references": against}
-    settings |= {} if looks is None else {"data": looks.data}
-    settings |= {} if seen is None else seen.settings
-    settings |= {"metrics": list(metrics), "df": df and str(df), "several": rules.several, "seed": seed}
+    settings: dict[str, object] = {
+        "captions": [system.name for system in systems],
+        "references": against,
+        **({} if seen is None or looks is None else {"data": looks.data, **seen.settings}),
+        "metrics": list(metrics),
+        "df": df and str(df),
+        "several": rules.several,
+        "seed": seed,
+    }
     missing = tuple(id for id in known if known[id] and id not in theirs)
     surplus = tuple(dict.fromkeys(id for each in pairs for id in each.surplus))
     return Scored(tuple(ids), tuple(systems), changes, missing, surplus, empty, settings)
+
+
+def _system(name: str, columns: Mapping[str, Floats], seed: int) -> System:
+    ordered = {name: columns[name] for name in columns_of(columns)}
+    return System(name, ordered, intervals(ratios(ordered), seed=seed))
 
 
 def document_frequencies(references: Path, *, splits: Collection[str] = ()) -> DocumentFrequencies:
@@ -251,6 +145,8 @@ def _seen(
     rules: Rules,
 ) -> Seen | None:
     """What the images are needed for: measures that look at them, or the references of the data."""
+    if "language_model" in groups:
+        raise UserError("metrics: language_model: needs a captioner's: `limner evaluate` measures it")
     asked = tuple(name for group, members in groups.items() if group not in OF_TEXTS for name in members)
     if asked and looks is None:
         raise UserError(f"metrics: {asked[0]}: looks at the images: --data says where they are")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from limner.data.base import Source
 from limner.data.batches import read_ahead
 from limner.data.named import source as source_of
-from limner.errors import UserError
+from limner.errors import Reject, UserError
 from limner.evaluate import Gauge
 from limner.score_files import some
 from limner.types import Sample
@@ -21,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 
 READERS = 4
 """How many open images at once."""
+BATCH = 64
+"""Images that are held and go through the models together."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,27 @@ def look(
     Raises:
         UserError: there are such images, or a measure lacks its model.
     """
-    gauges = [
-        Gauge(looks.metrics, clip=looks.clip, itm=looks.itm, device=looks.device) if looks.metrics else None
-        for _ in systems
-    ]
+    source = source_of(looks.data)
+    places = _places(source, ids, allow_missing=allow_missing)
+    if not looks.metrics:
+        return Seen(_references(source, places, allow_missing=allow_missing), tuple({} for _ in systems), {})
+    gauges = [Gauge(looks.metrics, clip=looks.clip, itm=looks.itm, device=looks.device) for _ in systems]
     kept: dict[str, tuple[str, ...]] = {}
-    for sample in _opened(source_of(looks.data), ids, allow_missing=allow_missing):
-        kept[sample.id] = sample.references if references is None else references[sample.id]
+    samples = _opened(source, list(places.values()), allow_missing=allow_missing)
+    while group := list(islice(samples, BATCH)):
+        if references is not None:
+            group = [replace(sample, references=references[sample.id]) for sample in group]
+        kept |= {sample.id: sample.references for sample in group}
         for gauge, captions in zip(gauges, systems, strict=True):
-            if gauge is not None:
-                seen = replace(sample, references=kept[sample.id])
-                gauge.add(captions[sample.id], [seen] * len(captions[sample.id]))
-    columns = tuple({} if gauge is None else gauge.columns() for gauge in gauges)
-    return Seen(kept, columns, {} if gauges[0] is None else gauges[0].settings)
+            rows = [(text, sample) for sample in group for text in captions[sample.id]]
+            gauge.add([text for text, _ in rows], [sample for _, sample in rows])
+    if not kept:
+        raise UserError(f"{source}: not one of the {len(ids)} images with a caption can be used")
+    return Seen(kept, tuple(gauge.columns() for gauge in gauges), gauges[0].settings)
 
 
-def _opened(source: Source, ids: Sequence[str], *, allow_missing: bool) -> Iterator[Sample]:
+def _places(source: Source, ids: Sequence[str], *, allow_missing: bool) -> dict[str, int]:
+    """Where in the source the images are, by id."""
     place = {id: index for index, id in enumerate(source.ids())}
     unknown = [id for id in ids if id not in place]
     if len(unknown) == len(ids) or (unknown and not allow_missing):
@@ -99,13 +107,32 @@ def _opened(source: Source, ids: Sequence[str], *, allow_missing: bool) -> Itera
             f"{source}: lacks {some(unknown, 'image')} of the {len(ids)} with a caption; "
             "--allow-missing leaves them out"
         )
-    todo = [place[id] for id in ids if id in place]
-    with closing(read_ahead(source, todo, workers=READERS, ahead=4 * READERS)) as items:
+    return {id: place[id] for id in ids if id in place}
+
+
+def _references(
+    source: Source, places: Mapping[str, int], *, allow_missing: bool
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for id, index in places.items():
+        try:
+            found[id] = source.references(index)
+        except Reject as reject:
+            if not allow_missing:
+                raise _unusable(source, id, reject) from reject
+    return found
+
+
+def _opened(source: Source, indices: Sequence[int], *, allow_missing: bool) -> Iterator[Sample]:
+    with closing(read_ahead(source, indices, workers=READERS, ahead=4 * READERS)) as items:
         for item in items:
             if isinstance(item.result, Sample):
                 yield item.result
             elif not allow_missing:
-                raise UserError(
-                    f"{source}: {item.id} cannot be used: {item.result.reason}; "
-                    "--allow-missing leaves such images out"
-                )
+                raise _unusable(source, item.id, item.result)
+
+
+def _unusable(source: Source, id: str, reject: Reject) -> UserError:
+    return UserError(
+        f"{source}: {id} cannot be used: {reject.reason}; --allow-missing leaves such images out"
+    )
