@@ -9,6 +9,7 @@ from limner.captioners.base import Policy
 from limner.checkpoint import Progress
 from limner.data.usable import usable
 from limner.errors import UserError
+from limner.metrics.measures import chosen
 from limner.types import Mean, Sample
 from limner.vision_language import load_clip, load_itm
 
@@ -32,9 +33,9 @@ class Evaluator:
             raise UserError("evaluate.data: not one sample in it can be used")
         if self.settings.best and not self.samples:
             raise UserError("evaluate.best: needs evaluate.data, samples to measure it on")
-        groups, device = self.settings.metrics, policy.device
+        groups, device = chosen(self.settings.metrics), policy.device
         self.clip, self.itm = self.settings.clip, self.settings.itm
-        if self.samples and "clip_recall" in groups and self.clip is not None:
+        if self.samples and groups.keys() & {"clip_recall", "clip_score"} and self.clip is not None:
             self.clip = load_clip(self.clip, device)
         if self.samples and "itm" in groups and self.itm is not None:
             self.itm = load_itm(self.itm, device)
