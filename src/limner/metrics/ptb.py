@@ -6,9 +6,9 @@ of plain words take a short cut; all others go through a lexer with that tool's 
 
 The tool looks ahead over line ends. A letter and a period before a line that starts with "The", "A" or the
 like (`_OPENERS` of `ptb_abbreviations`) lose the period: `vitamin c.` ends in `c`, else in `c.`. And some
-smileys, years (`'90`) and file names are one token before a line end, several at the end of the file.
-`tokenise_all` heeds this as pycocoevalcap's file does; `tokenise` takes a caption with a line end and no
-such word behind it.
+smileys, years (`'90`), file names and clitics are one token before a line end and others at the end of the
+file (`you're` is `you 're`, there `you re`). `tokenise_all` heeds this as pycocoevalcap's file does;
+`tokenise` takes a caption with a line end and no such word behind it.
 
 Kept on purpose: the tool writes brackets in lower case, `-lrb-`, which pycocoevalcap means to drop
 (`-LRB-`) and does not. A token may hold a no-break space (`1 1/2`, phone numbers, tags); pycocoevalcap's
@@ -44,8 +44,8 @@ def tokenise(caption: str) -> list[str]:
     starts with a word that counts (see above). No words: an empty list.
     """
     caption = caption.replace("\n", " ")
-    tokens = _plain(caption)
-    return _lexed(caption, "\n") if tokens is None else tokens
+    plain = _plain(caption)
+    return _lexed(caption, "\n") if plain is None else plain
 
 
 def tokenise_all(captions: Sequence[str]) -> list[list[str]]:
@@ -53,7 +53,7 @@ def tokenise_all(captions: Sequence[str]) -> list[list[str]]:
     lines = [caption.replace("\n", " ") for caption in captions]
     tokens: list[list[str]] = []
     for number, line in enumerate(lines):
-        plain = _plain(line)
+        plain = _plain(line) if number < len(lines) - 1 else None
         tokens.append(_lexed(line, _behind(lines, number)) if plain is None else plain)
     return tokens
 
@@ -92,7 +92,7 @@ def _tokens(text: str, stop: int, *, short_cuts: bool) -> Iterator[str]:
 
 def _lexed(line: str, behind: str) -> list[str]:
     """Tokens of a line, as pycocoevalcap reads them from the tool's output, by what is behind the line."""
-    return _read(_tokens(line + behind, len(line), short_cuts=True))
+    return _read(_tokens(line + behind, len(line), short_cuts=behind != ""))
 
 
 def _read(tokens: Iterable[str]) -> list[str]:
@@ -114,18 +114,21 @@ def _behind(lines: Sequence[str], number: int) -> str:
 
 
 class _Chunks(dict[str, tuple[str, ...] | None]):
-    """Tokens of what stands between spaces; None where what is around it counts."""
+    """Tokens of what stands between spaces; None where what is around it counts.
+
+    Behind them is a space or a line end: at the end of a file `it's` has a quotation mark.
+    """
 
     limit = 1 << 16
     longest = 32
     simple = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*[,!?;:]?|[A-Za-z]{2,}\.|[.,!?;:-]")
-    number = re.compile(rf"(?:{ptb_abbreviations.LISTS['BEFORE_NUMBER']})\.", re.IGNORECASE)
+    looks_ahead = re.compile(rf"(?:{ptb_abbreviations.LISTS['BEFORE_NUMBER']}|pt[ey])\.", re.IGNORECASE)
 
     def __missing__(self, chunk: str) -> tuple[str, ...] | None:
         tokens = None
         if not chunk:
             tokens = ()
-        elif self.simple.fullmatch(chunk) and not self.number.fullmatch(chunk):
+        elif self.simple.fullmatch(chunk) and not self.looks_ahead.fullmatch(chunk):
             tokens = tuple(_read(lex(chunk + "\n", len(chunk))))
         if len(chunk) <= self.longest:
             if len(self) >= self.limit:

@@ -4,7 +4,7 @@ import random
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from limner.metrics import ptb, ptb_grammar
@@ -80,12 +80,21 @@ PLAIN = st.lists(
 ).map(" ".join)
 
 
-@given(PLAIN, st.sampled_from(["\n", "\nThe x", "\n5 x", "", "\n<b> x"]))
+@given(PLAIN, st.sampled_from(["\n", "\nThe x", "\n5 x", "\n<b> x", "\nltd x"]))
+@example("PTY. LIMITED", "\n")
+@example("No. 5", "\n")
+@example("we've", "\nThe x")
 def test_the_short_cut_changes_nothing(line: str, behind: str):
     lexed = ptb._read(ptb.lex(line + behind, len(line)))
     assert ptb._lexed(line, behind) == lexed
     short = ptb._plain(line)
     assert short is None or short == lexed
+
+
+@given(PLAIN)
+def test_the_last_caption_takes_no_short_cut(line: str):
+    """At the end of the file the tool sees no line end: `you're` has a quotation mark there, for one."""
+    assert ptb.tokenise_all(["x", line]) == [["x"], ptb._read(ptb.lex(line))]
 
 
 def test_plain_captions_take_the_short_cut():
