@@ -8,44 +8,50 @@ from typing import Annotated
 
 import typer
 
+Captions = Annotated[
+    list[Path],
+    typer.Argument(metavar="A [B]", help="A file of captions, or two to compare: .jsonl, COCO results."),
+]
+References = Annotated[
+    Path | None,
+    typer.Option(help="COCO captions, LAVIS *_gt.json, dataset_coco.json, .jsonl; if not given, of --data."),
+]
+Metrics = Annotated[
+    list[str] | None, typer.Option(help="Measures or groups of them (docs/metrics.md); may be repeated.")
+]
 Split = Annotated[
     list[str] | None,
     typer.Option("--split", help="Only these images, where the file of references names splits."),
 ]
+Frequencies = Annotated[
+    Path | None, typer.Option(help="Document frequencies for CIDEr, as `limner data df` writes them.")
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Leave out images that lack a caption or references.")
+]
+Several = Annotated[
+    bool, typer.Option("--several", help="Images may have several captions: the mean over them counts.")
+]
+RefuseEmpty = Annotated[
+    bool, typer.Option("--refuse-empty", help="Refuse captions of no words instead of scoring them.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", "--images", help="Where the images are: a folder, a .jsonl, world:test."),
+]
 
 
 def score(
-    captions: Annotated[
-        list[Path],
-        typer.Argument(metavar="A [B]", help="A file of captions, or two to compare: .jsonl, COCO results."),
-    ],
+    captions: Captions,
     *,
-    references: Annotated[
-        Path | None,
-        typer.Option(
-            help="COCO captions, LAVIS *_gt.json, dataset_coco.json, .jsonl; those of --data if not given."
-        ),
-    ] = None,
-    metrics: Annotated[
-        list[str] | None, typer.Option(help="Measures or groups of them (docs/metrics.md); may be repeated.")
-    ] = None,
+    references: References = None,
+    metrics: Metrics = None,
     split: Split = None,
-    df: Annotated[
-        Path | None, typer.Option(help="Document frequencies for CIDEr, as `limner data df` writes them.")
-    ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Leave out images that lack a caption or references.")
-    ] = False,
-    several: Annotated[
-        bool, typer.Option("--several", help="Images may have several captions: the mean over them counts.")
-    ] = False,
-    refuse_empty: Annotated[
-        bool, typer.Option("--refuse-empty", help="Refuse captions of no words instead of scoring them.")
-    ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", "--images", help="Where the images are: a folder, a .jsonl, world:test."),
-    ] = None,
+    df: Frequencies = None,
+    allow_missing: AllowMissing = False,
+    several: Several = False,
+    refuse_empty: RefuseEmpty = False,
+    data: Data = None,
     clip: Annotated[str | None, typer.Option(help="CLIP for clip_score and clip_recall.")] = None,
     itm: Annotated[str | None, typer.Option(help="Image-text matching model for itm.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,

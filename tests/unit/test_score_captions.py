@@ -3,6 +3,8 @@
 import io
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +243,8 @@ def test_a_measure_of_sums_leaves_out_unscored_images():
     nothing = intervals({"x": Compound(counts[1:2], lambda sums: sums[:, 0])})["x"]
     assert nothing.n == 0
     assert np.isnan(nothing.value)
+
+
+def test_texts_are_scored_without_importing_torch():
+    code = "import sys, limner.cli, limner.score_captions as s; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
