@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as tokenizer_models
 from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import (
@@ -53,7 +55,7 @@ def blip2(folder: Path, seed: int = 0) -> Path:
 
 def blip2_t5(folder: Path, seed: int = 0) -> Path:
     """A BLIP-2 captioner of FLAN-T5's shape: gated layers, and an output layer apart from the embeddings."""
-    tokenizer = framed(toy_tokenizers.t5(), "$A </s>")
+    tokenizer = framed(unigrams(), "$A </s>")
     language = T5Config(
         vocab_size=len(tokenizer) + 5,  # FLAN-T5's embeddings too have more rows than there are tokens
         d_model=64,
@@ -99,7 +101,7 @@ def _blip2(language: PreTrainedConfig) -> Blip2ForConditionalGeneration:
 def instructblip(folder: Path, seed: int = 0) -> Path:
     """An InstructBLIP of Vicuna's shape: a Llama, and a Q-Former that reads the prompt with WordPiece."""
     tokenizer = framed(toy_tokenizers.llama(), "<s> $A")
-    reader = framed(toy_tokenizers.word_piece(), "<s> $A </s>")
+    reader = framed(word_pieces(), "<s> $A </s>")
     blip2 = models.blip2_config(text=False)
     qformer = {k: v for k, v in blip2.qformer_config.to_dict().items() if k != "model_type"}
     vision = {k: v for k, v in blip2.vision_config.to_dict().items() if k != "model_type"}
@@ -123,6 +125,37 @@ def instructblip(folder: Path, seed: int = 0) -> Path:
     )
     reader.save_pretrained(folder / "qformer_tokenizer")
     return _saved(InstructBlipForConditionalGeneration(config), tokenizer, folder, seed, end=3.0)
+
+
+WORDS = sorted(set(" ".join(toy_tokenizers.LINES).split()))
+LETTERS = sorted(set("".join(WORDS)))
+
+
+def unigrams() -> PreTrainedTokenizerFast:
+    """SentencePiece unigrams as T5 has them, of words and letters; a trained one differs from run to run."""
+    scored = [(piece, 0.0) for piece in toy_tokenizers.SPECIAL]
+    scored += [("▁" + word, -1.0 - 0.01 * rank) for rank, word in enumerate(WORDS)]
+    scored += [(piece, -10.0 - 0.01 * rank) for rank, piece in enumerate(["▁", *LETTERS])]
+    tokenizer = Tokenizer(tokenizer_models.Unigram(scored, unk_id=toy_tokenizers.SPECIAL.index("<unk>")))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return _with_specials(tokenizer)
+
+
+def word_pieces() -> PreTrainedTokenizerFast:
+    """WordPiece as BERT has it, of words and letters."""
+    pieces = [*toy_tokenizers.SPECIAL, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(tokenizer_models.WordPiece(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return _with_specials(tokenizer)
+
+
+def _with_specials(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
 def framed(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedTokenizerFast:

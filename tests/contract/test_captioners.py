@@ -23,7 +23,7 @@ from limner.paths import resolve
 from limner.types import Sample
 
 SAMPLING = Decoding(do_sample=True, top_k=20, max_new_tokens=30)
-GREEDY = Decoding(do_sample=False, max_new_tokens=12)
+GREEDY = Decoding(do_sample=False, min_new_tokens=4, max_new_tokens=12)
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}  # float32 sums in another order
 PARTS = ("query_tokens", "qformer", "language_projection")
 """Attention may take another path with gradient: what is compared bit for bit trains the same parts."""
@@ -180,7 +180,8 @@ def test_adapters_off_is_the_base_model_bit_for_bit(variant: Variant, policy: Po
     switch_adapter(policy, on=False)
     assert torch.equal(policy.logprobs(inputs, made.tokens, made.caption_mask), plain)
     assert torch.equal(policy.generate(inputs, GREEDY).tokens, made.tokens)
-    base = variant.load(checkpoints[variant.build])
+    # Copied, as the policy is: weights read from a file may lie in memory where sums take another order.
+    base = copy.deepcopy(variant.load(checkpoints[variant.build]))
     without = base.logprobs(base.encode(variant.samples(4)), made.tokens, made.caption_mask)
     assert torch.equal(without, plain) != variant.lora
     with policy.without_adapters():
@@ -199,7 +200,7 @@ def test_a_value_step_leaves_the_policy_bit_equal(variant: Variant, policy: Poli
     optimiser = torch.optim.Adam([*adapter.values(), *policy.trained().values()], lr=0.1)
     for _ in range(2):
         switch_adapter(policy, on=True)
-        values = policy.hidden(*asked).float().square().mean()
+        values = policy.hidden(*asked)[..., :8].float().mean()
         values.backward()
         switch_adapter(policy, on=False)
         first = values.item() if first is None else first

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
@@ -36,8 +35,7 @@ class Captioner(qformer.Settings):
             model = Blip2ForConditionalGeneration.from_pretrained(path, dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(path)
             processor = self.image_processor(path)
-        if self.weights:
-            files.load_partial(model, Path(self.weights), parts=qformer.PARTS)
+        self.prepare(model)
         return Blip2Policy(self, model, tokenizer, processor).to(device)
 
 

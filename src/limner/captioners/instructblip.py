@@ -42,8 +42,7 @@ class Captioner(qformer.Settings):
             tokenizer = AutoTokenizer.from_pretrained(path)
             reader = AutoTokenizer.from_pretrained(path, subfolder=QFORMER_TOKENIZER)
             processor = self.image_processor(path)
-        if self.weights:
-            files.load_partial(model, Path(self.weights), parts=qformer.PARTS)
+        self.prepare(model)
         return InstructBlipPolicy(self, model, tokenizer, processor, reader=reader).to(device)
 
 

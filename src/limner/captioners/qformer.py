@@ -21,9 +21,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from limner.captioners import adapters, base
+from limner.captioners import adapters, base, files
 from limner.captioners.base import Generated, TensorInputs
 from limner.captioners.causal import CausalLM
+from limner.captioners.fresh import renew
 from limner.captioners.seq2seq import Seq2SeqLM
 from limner.decoding import Decoding
 from limner.errors import UserError
@@ -43,6 +44,20 @@ class Settings(base.Captioner):
 
     The ViT's position embeddings are interpolated where it is not the one the checkpoint was trained at.
     """
+
+    fresh: tuple[str, ...] = ()
+    """Parts that start from random weights instead of the checkpoint's; patterns as in `train`."""
+
+    def prepare(self, model) -> None:
+        """Put `fresh` and `weights` over the checkpoint's weights.
+
+        Raises:
+            UserError: one of them does not fit the model.
+        """
+        if self.fresh:
+            renew(model, self.fresh, std=model.config.qformer_config.initializer_range)
+        if self.weights:
+            files.load_partial(model, Path(self.weights), parts=PARTS)
 
     def image_processor(self, path: str):
         """The checkpoint's image processor, at the size asked for."""

@@ -171,6 +171,32 @@ def test_adapters_and_a_vit_are_not_written_in_the_published_form(
     assert not (tmp_path / "x.safetensors").exists()
 
 
+@pytest.mark.parametrize("build", [tiny.blip2_t5, tiny.instructblip])
+def test_fresh_parts_start_from_random_weights(build, tmp_path: Path) -> None:
+    path = str(build(tmp_path / "captioner"))
+    parts = ("query_tokens", "qformer", "language_projection.weight")
+    loaded = captioners.load(path, device="cpu")
+    before = torch.random.get_rng_state()
+    family = type(loaded.settings)
+    fresh, again = (
+        family(path=path, fresh=parts).load(device=torch.device("cpu"), dtype=torch.float32)  # type: ignore[call-arg]
+        for _ in range(2)
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for name, parameter in fresh.model.state_dict().items():
+        old = loaded.model.state_dict()[name]
+        assert torch.equal(parameter, again.model.state_dict()[name]), "the same in every run"
+        if not name.startswith(parts):
+            assert torch.equal(parameter, old), name
+        elif parameter.dim() > 1:  # the padding's embedding stays zero
+            assert not torch.equal(parameter, old), name
+            assert parameter[parameter != 0].std() == pytest.approx(0.02, rel=0.1)
+    queries = fresh.model.query_tokens[0]
+    assert len(queries.unique(dim=0)) == len(queries), "no two queries alike"
+    with pytest.raises(UserError, match=r"captioner.fresh: 'qfromer' names no"):
+        family(path=path, fresh=("qfromer",)).load(device=torch.device("cpu"), dtype=torch.float32)  # type: ignore[call-arg]
+
+
 def test_a_sample_without_a_picture_is_named(folder: str) -> None:
     policy = captioners.load(folder, device="cpu")
     empty = SimpleNamespace(id="video7", media=())
