@@ -182,8 +182,7 @@ def evaluate_command(
         clip: checkpoint for "clip_recall" and "clip_score".
         itm: checkpoint for "itm".
         samples: only the first so many usable samples.
-        decoding: how captions are written; if None as the run's recipe says in `evaluate.test_decoding`, and
-            for checkpoints as VLRM was evaluated.
+        decoding: how captions are written; None: as the run's `evaluate.test_decoding` says, or VLRM's own.
         batch: samples in one pass.
         device: where models run.
         dtype: of the captioner's frozen parts.
@@ -197,20 +196,17 @@ def evaluate_command(
     """
     found = source_of(f"{WORLD}test" if data == WORLD.removesuffix(":") else data)
     rejects: list[str] = []
-    usable_samples = usable(found, samples, allow_missing=allow_missing, rejects=rejects)
+    looked_at = usable(found, samples, allow_missing=allow_missing, rejects=rejects)
     writer = author(model, source=found, samples=samples, decoding=decoding, device=device, dtype=dtype)
     gauge = Gauge(metrics, clip=clip, itm=itm, captioner=writer.captioner, device=device)
-    total = min(samples or len(found), len(found))
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("captions", total=total)
-        for group in _groups(usable_samples, batch):
-            seen = [cropped(sample) for sample in group] if centre_crop else group
-            gauge.add(writer.write(seen), seen)
-            bar.advance(task, len(seen))
+        task = bar.add_task("captions", total=min(samples or len(found), len(found)))
+        for group in _groups(map(cropped, looked_at) if centre_crop else looked_at, batch):
+            gauge.add(writer.write(group), group)
+            bar.advance(task, len(group))
     if rejects:
-        first = f"{len(rejects)} items cannot be used and are left out, the first: {rejects[0]}"
-        console.print(first, markup=False)
+        console.print(f"{len(rejects)} items are left out, the first: {rejects[0]}", markup=False)
     result = _named(gauge.result(seed=seed), writer, data=str(found), centre_crop=centre_crop)
     result.save(out)
     Console().print(result.table())
