@@ -190,7 +190,8 @@ class Scorer(Generic[Id]):
         pair = np.where(number < 0, -1, image[counts.caption] * len(postings.idf) + number)
         at = find(postings.pairs, pair)
         shared = np.flatnonzero(at >= 0)
-        first, each = postings.starts[at[shared]], np.diff(postings.starts)[at[shared]]
+        first = postings.starts[at[shared]]
+        each = postings.starts[at[shared] + 1] - first
         row = np.repeat(shared, each)
         posting = np.repeat(first - np.cumsum(each) + each, each) + np.arange(len(row))
         mine, theirs = entry[row], postings.weight[posting]
