@@ -56,10 +56,9 @@ WAYS: dict[str, tuple[Sampling, int]] = {
 def write(path: Path, shape: Shape) -> None:
     """A scene that moves under the camera, with a shadow over it."""
     draw = np.random.default_rng(0)
-    coarse = Image.fromarray(draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)).resize(
-        (2 * shape.width,) * 2
-    )
-    grain = draw.integers(0, 60, (2 * shape.width, 2 * shape.width, 3), dtype=np.uint8)
+    side = 2 * shape.width
+    coarse = Image.fromarray(draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)).resize((side, side))
+    grain = draw.integers(0, 60, (side, side, 3), dtype=np.uint8)
     scene = np.asarray(coarse.filter(ImageFilter.GaussianBlur(2))) // 2 + grain
     with av.open(path, "w") as container:
         options = {"g": str(shape.keys), "bf": "3", "preset": "veryfast", "crf": "26"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import BinaryIO
 
 from limner.data import video_cache, video_outline, video_stills
@@ -74,11 +73,3 @@ def _open(file: BinaryIO, size: int, video: Video, id: str, epoch: int) -> Decod
     from limner.data import video_stream
 
     return video_stream.decode(file, video, id=id, epoch=epoch)
-
-
-def is_frames(folder: Path) -> bool:
-    """Whether a folder is a video as a folder of frames: it has images right in it."""
-    try:
-        return bool(video_stills.names(folder))
-    except OSError:
-        return False
