@@ -124,7 +124,7 @@ def instructblip(folder: Path, seed: int = 0) -> Path:
         image_token_index=3,
     )
     reader.save_pretrained(folder / "qformer_tokenizer")
-    return _saved(InstructBlipForConditionalGeneration(config), tokenizer, folder, seed, end=3.0)
+    return _saved(InstructBlipForConditionalGeneration(config), tokenizer, folder, seed)
 
 
 WORDS = sorted(set(" ".join(toy_tokenizers.LINES).split()))
@@ -165,14 +165,12 @@ def framed(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedToken
     return tokenizer
 
 
-def _saved(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int, *, end: float = 2.0
-) -> Path:
+def _saved(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int) -> Path:
     sharpen(model, seed)
     special = {"eos_token_id": 2, "pad_token_id": 0}
     model.generation_config = GenerationConfig(**special)
     with torch.no_grad():  # captions of many lengths
-        model.language_model.get_output_embeddings().weight[special["eos_token_id"]].mul_(end)
+        model.language_model.get_output_embeddings().weight[special["eos_token_id"]].mul_(3)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     square = {"height": scenes.PIXELS, "width": scenes.PIXELS}
