@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from limner import strips
 from limner.errors import UserError
 from limner.types import Mean, Rollouts, Scores, Targets
 
@@ -75,9 +76,7 @@ class Run:
         for n in range(0, min(len(rollouts.tokens), SHOWN * rollouts.captions), rollouts.captions):
             sample, length = rollouts.sample(n), int(rollouts.lengths[n])
             image = f"images/{n:02d}-{step:06d}.png"
-            thumbnail = sample.image.copy()
-            thumbnail.thumbnail((384, 384))
-            thumbnail.save(self.folder / "samples" / image)
+            strips.picture(sample.media).save(self.folder / "samples" / image)
             ids = rollouts.tokens[n, :length].tolist()
             kept = {name: part.values[n].sum().item() for name, part in scores.parts.items()}
             returns = targets.returns if targets.returns is not None else targets.advantages

@@ -110,11 +110,19 @@ class RunFiles:
     @cached_property
     def chosen_step(self) -> int | None:
         """The step of the checkpoint that was best on the validation samples; None where none was chosen."""
-        found = sorted((self.folder / "checkpoints").glob("step-*/progress.json"))
-        if not found:
-            return None
-        best = _parsed(found[-1], lambda tree: tree.get("best_step"))
+        best = self._progress("best_step")
         return best if isinstance(best, int) else None
+
+    @cached_property
+    def stopped_early(self) -> bool:
+        """Whether the run ended because `evaluate.patience` evaluations in a row were no better."""
+        stale, patience = self._progress("stale"), self.setting("evaluate.patience")
+        return isinstance(stale, int) and isinstance(patience, int) and stale >= patience
+
+    def _progress(self, key: str) -> object:
+        """A value of the last checkpoint; None where there is none."""
+        found = sorted((self.folder / "checkpoints").glob("step-*/progress.json"))
+        return _parsed(found[-1], lambda tree: tree.get(key)) if found else None
 
     def setting(self, path: str, default: Any = None) -> Any:
         """One value of the recipe; the default where the recipe cannot be read."""

@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from PIL import Image, UnidentifiedImageError
 
+from limner.strips import SIDE, picture
+
 if TYPE_CHECKING:
     from limner.types import Sample
 
-SIDE = 384
-"""Longest side of a picture that is kept, in pixels."""
 SMALL = 96
 """A picture up to this side is shown enlarged with hard edges."""
 _LONGEST_NAME = 120
@@ -27,15 +27,13 @@ def save(folder: Path, samples: Iterable[Sample]) -> None:
 
     Args:
         folder: the run's `evaluation/images`.
-        samples: their first image is kept.
+        samples: their image is kept, or a film strip of their frames.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for sample in samples:
         path = folder / file_name(sample.id)
         if not path.exists():
-            small = sample.image.copy()
-            small.thumbnail((SIDE, SIDE))
-            small.save(path)
+            picture(sample.media).save(path)
 
 
 def file_name(id: str) -> str:
