@@ -42,6 +42,8 @@ class Captioner(qformer.Settings):
             tokenizer = AutoTokenizer.from_pretrained(path)
             reader = AutoTokenizer.from_pretrained(path, subfolder=QFORMER_TOKENIZER)
             processor = self.image_processor(path)
+        # Vicuna's published configuration names another end than the one it was trained with, its tokenizer's.
+        model.language_model.generation_config.eos_token_id = tokenizer.eos_token_id
         self.prepare(model)
         return InstructBlipPolicy(self, model, tokenizer, processor, reader=reader).to(device)
 

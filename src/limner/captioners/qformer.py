@@ -244,7 +244,8 @@ def language_model(model: PreTrainedModel) -> CausalLM | Seq2SeqLM:
     generation = model.generation_config
     eos = generation.eos_token_id
     eos_ids = tuple(eos) if isinstance(eos, list) else (int(eos),)
-    pad = eos_ids[0] if generation.pad_token_id is None else int(generation.pad_token_id)
+    pad = generation.pad_token_id
+    pad = eos_ids[0] if pad is None or pad < 0 else int(pad)
     kind = Seq2SeqLM if model.config.is_encoder_decoder else CausalLM
     return kind(model, eos_ids, pad)
 
