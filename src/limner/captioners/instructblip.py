@@ -42,7 +42,7 @@ class Captioner(qformer.Settings):
             tokenizer = AutoTokenizer.from_pretrained(path)
             reader = AutoTokenizer.from_pretrained(path, subfolder=QFORMER_TOKENIZER)
             processor = self.image_processor(path)
-        # Vicuna's published configuration names another end than the one it was trained with, its tokenizer's.
+        # It was trained to write the tokenizer's end; a Llama's configuration may name another token.
         model.language_model.generation_config.eos_token_id = tokenizer.eos_token_id
         self.prepare(model)
         return InstructBlipPolicy(self, model, tokenizer, processor, reader=reader).to(device)
