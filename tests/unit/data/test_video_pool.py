@@ -67,7 +67,8 @@ def decoders_of(items):
 
 
 def pids(decoders):
-    return [each._process.pid for each in (*decoders._idle, *decoders._busy)]
+    with decoders._lock:
+        return [each._process.pid for each in (*decoders._idle, *decoders._busy)]
 
 
 def gone(pid):
