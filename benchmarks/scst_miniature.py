@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from limner import compare, config, export, train
+from limner.world import clip_captions, clips
 
 FRAMES = (8, 1)
 STAGES = ("xe", "scst")
@@ -88,7 +89,7 @@ def table(out: Path) -> str:
     rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     rows.sort(key=lambda row: (-row["frames"], row["seed"], STAGES[::-1].index(row["stage"]) == 0))
     head = ["frames", "seed", "stage", "CIDEr x 100", "change, 95% interval", "BLEU-4", "ROUGE-L", "words",
-            "distinct", "seconds"]  # fmt: skip
+            "distinct", "motions right", "seconds"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         measured = {m["measure"]: m for m in row["compare"]["differences"]}
@@ -97,10 +98,23 @@ def table(out: Path) -> str:
             interval(measured["cider"]["change"]), arrow(measured["bleu_4"], 1, 3),
             arrow(measured["rouge_l"], 1, 3), arrow(measured["words"], 1),
             arrow(measured["distinct_captions"], 1, 0),
+            motions(out / slug(row["stage"], row["frames"], row["seed"]) / "evaluation"),
             "" if row["seconds"] is None else f"{row['seconds']:.0f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *frames_compared(rows, out)])
+
+
+def motions(folder: Path) -> str:
+    """Share of the things told with a happening for which it is the right one, before and after."""
+    shares = []
+    for name in ("before", "after"):
+        rows = json.loads((folder / f"{name}.json").read_text())["rows"]
+        told = [(clips.clip(0, int(row["id"].rpartition("-")[2]), "test"), row["caption"]) for row in rows]
+        counts = [clip_captions.motions_right(clip, caption) for clip, caption in told]
+        right, stated = (sum(column) for column in zip(*counts, strict=True))
+        shares.append(f"{right}/{stated} = {right / max(1, stated):.2f}")
+    return " -> ".join(shares)
 
 
 def frames_compared(rows: list[dict[str, Any]], out: Path) -> list[str]:

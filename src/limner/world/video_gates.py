@@ -17,8 +17,8 @@ from limner.world.gates import Gate, Numbers
 
 FRAMES = 8
 GATES = (
-    Gate("video_motions_right", 0.8),
-    Gate("video_alt_text_equal", 0.65),
+    Gate("video_motions_right", 0.9),
+    Gate("video_alt_text_equal", 0.8),
     Gate("video_same_with_frames_reversed", 0.99),
 )
 

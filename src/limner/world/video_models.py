@@ -119,29 +119,26 @@ def encode(captions: Sequence[str]) -> torch.Tensor:
     return torch.tensor([[*row, *[PAD] * (longest - len(row))] for row in rows])
 
 
-def read(
-    model: Blip2ForConditionalGeneration, queries: torch.Tensor | None, rows: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def read(model: Blip2ForConditionalGeneration, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What the language model's encoder reads: the projected queries, the prompt and EOS.
 
     Args:
         model: the captioner.
-        queries: (rows, QUERIES, WIDTH) Q-Former output; None for the prompt alone.
-        rows: how many.
+        queries: (rows, QUERIES, WIDTH) Q-Former output.
 
     Returns:
         Embeddings (rows, L, WIDTH) and their mask of ones (rows, L).
     """
-    prompt = model.get_input_embeddings()(encode([PROMPT])).expand(rows, -1, -1)
-    embedded = prompt if queries is None else torch.cat([model.language_projection(queries), prompt], 1)
+    prompt = model.get_input_embeddings()(encode([PROMPT])).expand(len(queries), -1, -1)
+    embedded = torch.cat([model.language_projection(queries), prompt], 1)
     return embedded, torch.ones(embedded.shape[:2], dtype=torch.long)
 
 
 def loss(
-    model: Blip2ForConditionalGeneration, queries: torch.Tensor | None, captions: Sequence[str]
+    model: Blip2ForConditionalGeneration, queries: torch.Tensor, captions: Sequence[str]
 ) -> torch.Tensor:
     """Mean cross-entropy of the captions' tokens; `queries` as in `read`."""
-    embedded, mask = read(model, queries, len(captions))
+    embedded, mask = read(model, queries)
     tokens = encode(captions)
     labels = tokens.masked_fill(tokens == PAD, -100)
     return model.language_model(inputs_embeds=embedded, attention_mask=mask, labels=labels).loss
@@ -153,7 +150,7 @@ def generate(model: Blip2ForConditionalGeneration, features: torch.Tensor, **set
     decode = tokenizer().batch_decode
     captions = []
     for part in features.split(250):
-        embedded, mask = read(model, models.prefix(model, part), len(part))
+        embedded, mask = read(model, models.prefix(model, part))
         limits = {"max_new_tokens": LONGEST_CAPTION, "do_sample": False, **settings}
         made = model.language_model.generate(inputs_embeds=embedded, attention_mask=mask, **limits)
         captions += decode(made, skip_special_tokens=True)

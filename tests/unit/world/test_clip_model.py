@@ -58,7 +58,7 @@ def test_it_tells_motions_of_eight_frames_and_far_fewer_of_one(model, features):
         return tuple(map(sum, zip(*counts, strict=True)))
 
     right, told = motions(video_models.generate(model, features.flatten(1, 2)))
-    assert right >= 0.8 * told > 60
+    assert right >= 0.9 * told > 60
     assert motions(video_models.generate(model, features[:, 0]))[1] < 0.5 * told
 
 
@@ -84,4 +84,4 @@ def test_transformers_generates_from_pixels_what_the_passes_over_features_give(m
 
 def test_alt_text_is_told_word_for_word_most_of_the_time(model, features):
     said = video_models.generate(model, features.flatten(1, 2))
-    assert sum(a == alt_text(told) for a, told in zip(said, CLIPS, strict=True)) >= 0.6 * len(CLIPS)
+    assert sum(a == alt_text(told) for a, told in zip(said, CLIPS, strict=True)) >= 0.75 * len(CLIPS)
