@@ -148,7 +148,7 @@ def test_show_as_json(limner):
 
 
 def test_lists(limner):
-    assert limner("list", "recipes")[1].splitlines()[0].startswith("tiny/vlrm")
+    assert limner("list", "recipes")[1].splitlines()[0].startswith("tiny/")
     assert "policy_gradient" in limner("list", "objectives")[1]
     for group in component.CLASSES:
         assert limner("list", group)[0] == 0
