@@ -36,11 +36,13 @@ def picture(media: Sequence[Image.Image]) -> Image.Image:
 
 
 def _cell(frame: Image.Image) -> Image.Image:
-    """A frame within a cell, with a pixel of white around it."""
-    room = CELL - 2
-    factor = room // max(frame.size)
+    """A frame within a cell, with a white line at its right and lower edge."""
+    factor = CELL // max(frame.size)
     if factor > 1:
-        return frame.resize((frame.width * factor, frame.height * factor), Image.Resampling.NEAREST)
-    small = frame.copy()
-    small.thumbnail((room, room))
-    return small
+        fitted = frame.resize((frame.width * factor, frame.height * factor), Image.Resampling.NEAREST)
+    else:
+        fitted = frame.copy()
+        fitted.thumbnail((CELL, CELL))
+    edge = Image.new("RGB", fitted.size, "white")
+    edge.paste(fitted.crop((0, 0, fitted.width - 2, fitted.height - 2)), (0, 0))
+    return edge

@@ -42,6 +42,12 @@ def test_of_many_frames_the_first_the_last_and_some_between_are_kept():
 def test_small_frames_are_enlarged_by_a_whole_factor():
     checks = np.indices((30, 30)).sum(0) % 2 * 255
     strip = picture([Image.fromarray(np.stack([checks] * 3, 2).astype(np.uint8))] * 2)
-    block = np.asarray(strip)[:, 3:93, 0]
+    block = np.asarray(strip)[:87, 3:90, 0]
     assert set(np.unique(block)) == {0, 255}
     assert (block[::3, ::3] == block[1::3, 1::3]).all()
+
+
+def test_small_frames_fill_their_cells():
+    strip = picture([frame(200)] * 8)
+    assert strip.size == (384, 192)
+    assert (np.asarray(strip)[:, :, 1] == 0).mean() > 0.9
