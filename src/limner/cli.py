@@ -16,7 +16,7 @@ USER_ERROR = 2
 """Exit code of a mistake in what was given; 130 is Ctrl-C, 1 a defect of limner."""
 
 app = typer.Typer(
-    help="Train image and video captioners by reinforcement learning, measure captions, and write them in bulk.",
+    help="Train image and video captioners by reinforcement learning, measure captions, write them in bulk.",
     epilog="Start with `limner demo`, which needs no download, or `limner list recipes`.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
