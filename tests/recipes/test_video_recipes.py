@@ -74,11 +74,13 @@ def small(name: str, models, data: Path, output: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def ran(recipe) -> None:
+def two_steps(recipe) -> list[dict[str, float | None]]:
+    """What a run of two steps logged, where nothing was refused and everything scored."""
     rows = read_metrics(train(recipe))
     assert len(rows) == 2
     assert all(row["refused"] == row["unscored"] == 0.0 for row in rows)
     assert rows[-1]["evaluate/cider"] is not None
+    return rows
 
 
 def test_all_nine_are_there():
@@ -128,7 +130,8 @@ def test_the_published_settings(name, frames, captions, lr, final, steps):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_two_steps_on_small_models_of_its_classes(name, models, data, tmp_path):
-    ran(config.load(f"video/{name}", small(name, models, data, tmp_path)))
+    rows = two_steps(config.load(f"video/{name}", small(name, models, data, tmp_path)))
+    assert rows[-1]["rejected"] == 0.0
 
 
 @pytest.mark.parametrize("line", ablations())
@@ -143,4 +146,6 @@ def test_an_ablation_of_the_log_runs_two_steps(line, models, data, tmp_path):
     given = [each for each in small(name, models, data, tmp_path) if not each.startswith("data.path")]
     if not overrides[0].startswith("data={"):
         given.append(f"data.path={data / 'msrvtt'}")
-    ran(config.load(f"video/{name}", [*overrides, *given]))
+    rows = two_steps(config.load(f"video/{name}", [*overrides, *given]))
+    mixed = overrides[0].startswith("data={")
+    assert (rows[-1]["rejected"] == 0.0) != mixed, "one row of the small WebVid has no video"
