@@ -27,6 +27,7 @@ def roll_out(
     needs: frozenset[str],
     of: Literal["policy", "references"] = "policy",
     generator: torch.Generator | None = None,
+    step: int = 0,
 ) -> Rollouts:
     """Generate G captions of B samples, or draw them from the references.
 
@@ -39,21 +40,22 @@ def roll_out(
         needs: what to compute beside the captions: "lm_logprobs", "greedy".
         of: whose captions: "references" takes G of each sample's references, see `drawn`.
         generator: the random numbers of the sampling.
+        step: of the run, for rewards that draw at random.
 
     Returns:
         N = B * G roll-outs.
     """
 
     def completed(chosen: Sequence[Sample], inputs: ModelInputs, made: Generated) -> Rollouts:
-        rollouts = policy.rollouts(chosen, inputs, made)
+        rollouts = policy.rollouts(chosen, inputs, made).replace(step=step)
         if "lm_logprobs" in needs:
             rollouts = rollouts.replace(lm_logprobs=policy.lm_logprobs(made.tokens, made.caption_mask))
         return rollouts
 
-    step = max(1, NO_GRADIENT * micro_batch // captions)
+    together = max(1, NO_GRADIENT * micro_batch // captions)
     parts = []
-    for start in range(0, len(samples), step):
-        chosen = samples[start : start + step]
+    for start in range(0, len(samples), together):
+        chosen = samples[start : start + together]
         inputs = policy.encode(chosen)
         if of == "references":
             texts = drawn(chosen, captions, generator)
@@ -138,6 +140,7 @@ def concat(parts: Sequence[Rollouts]) -> Rollouts:
         lm_logprobs=joined_if_all([p.lm_logprobs for p in parts]),
         values=joined_if_all([p.values for p in parts]),
         greedy=concat(greedy).replace(inputs=inputs) if greedy else None,
+        step=parts[0].step,
     )
 
 
@@ -178,5 +181,6 @@ def micro_batches(rollouts: Rollouts, size: int) -> Iterator[tuple[torch.Tensor,
                 words=tuple(rollouts.words[i] for i in rows.tolist()),
                 lm_logprobs=cut(rollouts.lm_logprobs),
                 values=cut(rollouts.values),
+                step=rollouts.step,
             ),
         )

@@ -98,7 +98,7 @@ class Trainer:
             rollouts = roll_out(
                 self.policy, samples, recipe.rollout, captions=recipe.rollout.captions,
                 of=recipe.rollout.of, micro_batch=recipe.update.micro_batch,
-                needs=self.needs, generator=self._generator(),
+                needs=self.needs, generator=self._generator(), step=self.progress.step,
             )  # fmt: skip
         with clock.part("rewards"):
             scores = self.judge(rollouts)

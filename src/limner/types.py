@@ -103,6 +103,8 @@ class Rollouts:
     """(N, T) value of the state in which token t was chosen; where something needs "values"."""
     greedy: Rollouts | None = None
     """The greedy caption of each sample, B rows; where "greedy" is needed."""
+    step: int = 0
+    """Step of the run in which they were made: a reward that draws at random draws by it and the sample."""
 
     @property
     def captions(self) -> int:
