@@ -1,7 +1,7 @@
 """Multiple-choice questions about a sample: what CapRL's reward, curation and Prism ask a language model.
 
-Options are held by their place, never by their letter or text: letters belong to the order in which a question
-is asked once, and two options may say the same.
+Options are held by their place, never by their letter or text: letters belong to the order in which a
+question is asked once, and two options may say the same.
 """
 
 from __future__ import annotations
