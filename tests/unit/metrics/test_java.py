@@ -1,7 +1,9 @@
 """METEOR as its Java program gives it; what is said where Java, the package or CoreNLP is missing."""
 
 import gc
+import importlib
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -76,6 +78,30 @@ def test_spice_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     fake_java(tmp_path, monkeypatch, "exit 1")
     with pytest.raises(UserError, match=r"SPICE needs stanford-corenlp-3\.6\.0\.jar and .*-models\.jar in "):
         spice([["a"]], [[["a"]]])
+
+
+def test_spice_is_read_by_image_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Everything but the program itself, whose models cannot be had here: a stand-in writes as it does."""
+    pytest.importorskip("pycocoevalcap")
+    stand_in = """
+import json, pathlib, sys
+rows = json.loads(pathlib.Path(sys.argv[4]).read_text())
+said = {"a horse": 0.25, "dogs": float("nan"), "a b": 1.0}
+scores = [{"All": {"f": said[row["test"]], "pr": 0, "re": 0}} for row in rows]
+out = [{"image_id": row["image_id"], "scores": score} for row, score in zip(rows, scores)]
+pathlib.Path(sys.argv[sys.argv.index("-out") + 1]).write_text(json.dumps(out[::-1]))
+"""
+    (tmp_path / "program.py").write_text(stand_in)
+    fake_java(tmp_path, monkeypatch, f'exec {sys.executable} {tmp_path}/program.py "$@"')
+    monkeypatch.setattr(java, "_CORENLP", ())
+    program = importlib.import_module("pycocoevalcap.spice.spice")
+    monkeypatch.setattr(program, "get_stanford_models", lambda: None)  # it would download them
+    candidates = [["a", "horse"], ["dogs"], ["a", "b"]]
+    scores = spice(candidates, [[["a"]], [["a"], ["b"]], [["a", "b"]]])
+    assert scores.tolist() == pytest.approx([0.25, float("nan"), 1.0], nan_ok=True)
+    fake_java(tmp_path, monkeypatch, "exit 3")
+    with pytest.raises(UserError, match="SPICE's Java program failed"):
+        spice(candidates, [[["a"]], [["a"]], [["a"]]])
 
 
 def test_the_separator_of_meteor_is_refused():
