@@ -1,0 +1,1 @@
+"""Language models that answer: in this process, or behind an OpenAI-compatible endpoint."""
