@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Conversation = Sequence[Mapping[str, Any]]
-"""Chat messages as OpenAI's API takes them: `{"role": "user", "content": "..."}`. Content is text, or a list of
-parts: `{"type": "text", "text": ...}` and `{"type": "image_url", "image_url": {"url": "data:image/..."}}`."""
+"""Chat messages as OpenAI's API takes them: `{"role": "user", "content": "..."}`. Content is text, or a list
+of parts: `{"type": "text", "text": ...}` and `{"type": "image_url", "image_url": {"url": "data:..."}}`."""
 
 
 @dataclass(frozen=True)
