@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,8 +23,11 @@ from limner.data.annotations_source import Listed
 from limner.data.base import Source
 from limner.data.batches import read_ahead
 from limner.data.named import built
+from limner.data.qa_rows import REJECTED
 from limner.data.rows import line_of
 from limner.errors import Reject, UserError
+from limner.questions import questions_of
+from limner.types import Sample
 
 READERS = 4
 """Threads that open images, and processes that decode videos."""
@@ -41,8 +45,8 @@ class Finding:
     id: str
     """The item, or the row of a file."""
     kind: str
-    """What is wrong, in one of the words of `limner.data.annotations.Kind`, or "annotations" where the files
-    of a whole source cannot be used."""
+    """What is wrong, in one of the words of `limner.data.annotations.Kind`, "annotations" where the files of
+    a whole source cannot be used, or "question" where one question of a usable item cannot."""
     reason: str
     """What exactly."""
 
@@ -65,6 +69,10 @@ class Checked:
     """Reference captions of these."""
     findings: tuple[Finding, ...]
     """All others: rejected items, and media that no annotation file lists."""
+    questions: int = 0
+    """Questions about the usable items that can be asked."""
+    unasked: tuple[Finding, ...] = ()
+    """Questions about usable items that cannot be."""
 
     @property
     def items(self) -> int:
@@ -74,13 +82,14 @@ class Checked:
     @property
     def kinds(self) -> Mapping[str, int]:
         """How often each kind was found."""
-        return Counter(finding.kind for finding in self.findings)
+        return Counter(finding.kind for finding in (*self.findings, *self.unasked))
 
     def plain(self) -> dict[str, object]:
         """As JSON, without the findings themselves."""
         return {
             "where": self.where, "source": self.source, "in": self.items, "usable": self.usable,
             "references": self.references, "rejected": len(self.findings), "kinds": dict(self.kinds),
+            "questions": self.questions, "rejected_questions": len(self.unasked),
         }  # fmt: skip
 
 
@@ -110,33 +119,53 @@ def _check(
         lost = Finding(where, str(source), "annotations", " ".join(str(error).split()))
         return Checked(where, str(source), 0, 0, (lost,))
     findings: list[Finding] = []
-    usable = references = 0
+    unasked: list[Finding] = []
+    usable = references = questions = 0
     task = bar.add_task(where, total=len(ids)) if bar is not None else None
     for id, result in zip(ids, _results(source, len(ids), quick=quick), strict=True):
         if isinstance(result, Reject):
             kind = result.kind if isinstance(result, Wrong) else "broken"
             findings.append(Finding(where, id, kind, result.reason))
         else:
-            usable, references = usable + 1, references + result
+            usable, references, questions = (
+                usable + 1,
+                references + result.references,
+                questions + result.asked,
+            )
+            unasked += [Finding(where, id, "question", reason) for reason in result.unasked]
         if bar is not None and task is not None:
             bar.advance(task)
     for path in strays:
         findings.append(Finding(where, path.name, "not listed", f"there and not listed: {path}"))
-    return Checked(where, str(source), usable, references, tuple(findings))
+    return Checked(where, str(source), usable, references, tuple(findings), questions, tuple(unasked))
 
 
-def _results(source: Source, count: int, *, quick: bool) -> Iterator[int | Reject]:
-    """For every item the number of its references, or why it cannot be used."""
+class _Usable(NamedTuple):
+    """What is counted of a usable item."""
+
+    references: int
+    asked: int = 0
+    unasked: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, sample: Sample) -> _Usable:
+        wrong = sample.extra.get(REJECTED)
+        unasked = tuple(map(str, wrong)) if isinstance(wrong, tuple) else ()
+        return cls(len(sample.references), len(questions_of(sample)), unasked)
+
+
+def _results(source: Source, count: int, *, quick: bool) -> Iterator[_Usable | Reject]:
+    """For every item what is counted of it, or why it cannot be used."""
     if quick and isinstance(source, Listed):
         for index in range(count):
             try:
-                yield len(source.look(index)[1].references)
+                yield _Usable(len(source.look(index)[1].references))
             except Reject as reject:
                 yield reject
         return
     with closing(read_ahead(source, range(count), workers=READERS, ahead=4 * READERS)) as items:
         for item in items:
-            yield item.result if isinstance(item.result, Reject) else len(item.result.references)
+            yield item.result if isinstance(item.result, Reject) else _Usable.of(item.result)
 
 
 def _parts(where: str, source: Source) -> Iterator[tuple[str, Source]]:
@@ -190,7 +219,7 @@ def check_command(
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         checked = check(sources, quick=quick, bar=bar)
-    findings = [finding for one in checked for finding in one.findings]
+    findings = [finding for one in checked for finding in (*one.findings, *one.unasked)]
     if out is not None:
         _write(out, findings)
     if as_json:
@@ -229,10 +258,13 @@ def _print(checked: Sequence[Checked], findings: Sequence[Finding], out: Path | 
     table = Table(title="only looked at, not opened" if quick else None)
     table.add_column("section", no_wrap=True)
     table.add_column("source", overflow="fold")
-    for column in ("in", "usable", "captions", *kinds):
+    asked = ["questions"] if any(one.questions for one in checked) else []
+    for column in ("in", "usable", "captions", *asked, *kinds):
         table.add_column(column, justify="right", no_wrap=True)
     for one in checked:
-        counts = (one.items, one.usable, one.references, *(one.kinds.get(kind, 0) for kind in kinds))
+        questions = [one.questions] if asked else []
+        found = (one.kinds.get(kind, 0) for kind in kinds)
+        counts = (one.items, one.usable, one.references, *questions, *found)
         table.add_row(escape(one.where), escape(one.source), *map(str, counts))
     console.print(table)
     for finding in findings[:SHOWN]:

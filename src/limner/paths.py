@@ -77,8 +77,9 @@ def source(path: str) -> dict[str, str]:
 
     Args:
         path: `world:SPLIT` for scenes of the miniature world, `world:videos-SPLIT` for its clips, a `.jsonl`
-            file, an image or video file, or a folder. A folder is one of videos if it and the folders in it
-            hold video files and no images (GIF and WebP files count as images here).
+            file, a `.parquet` file (images with questions), an image or video file, or a folder. A folder is
+            one of videos if it and the folders in it hold video files and no images (GIF and WebP files
+            count as images here).
     """
     if path.startswith(WORLD):
         split = path.removeprefix(WORLD)
@@ -87,8 +88,8 @@ def source(path: str) -> dict[str, str]:
     found = Path(path).expanduser()
     if found.is_dir():
         return {"kind": "videos" if _holds_videos(found) else "folder", "path": path}
-    if found.suffix.lower() == ".jsonl":
-        return {"kind": "jsonl", "path": path}
+    if found.suffix.lower() in (".jsonl", ".parquet"):
+        return {"kind": "jsonl" if found.suffix.lower() == ".jsonl" else "caption_qa", "path": path}
     return {"kind": "videos" if found.suffix.lower() in _video_suffixes() else "folder", "path": path}
 
 

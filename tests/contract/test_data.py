@@ -30,6 +30,14 @@ def make_jsonl(path):
     return {"path": str(path / "rows.jsonl")}
 
 
+def make_caption_qa(path):
+    names = [*nasty_files.good(path), *nasty_files.broken(path)]
+    question = {"question": "What is it?", "options": ["a photo", "a drawing"], "answer": 0}
+    rows = [{"id": n, "image": name, "questions": [question]} for n, name in enumerate(names)]
+    (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"id": "no image"}]))
+    return {"path": str(path / "rows.jsonl")}
+
+
 def make_videos(path):
     nasty_videos.video(path / "a.mp4", 30)
     nasty_videos.animation(path / "b.gif", 4)
@@ -46,6 +54,7 @@ def make_mixture(path):
 
 
 SETTINGS = {
+    "caption_qa": make_caption_qa,
     "coco": data_sets.coco,
     "folder": make_folder,
     "jsonl": make_jsonl,

@@ -15,9 +15,11 @@ from typing import BinaryIO, Literal, NamedTuple, Self, cast
 
 from limner.errors import Reject, UserError
 
-Kind = Literal["shape", "encoding", "no references", "mismatch", "missing", "not listed", "broken"]
-"""What can be wrong with an item: a row of another shape; text that is no UTF-8; nobody captioned it; two
-rows disagree; listed and not there; there and not listed; there and not usable."""
+Kind = Literal[
+    "shape", "encoding", "no references", "no questions", "mismatch", "missing", "not listed", "broken"
+]  # fmt: skip
+"""What can be wrong with an item: a row of another shape; text that is no UTF-8; nobody captioned it; not one
+usable question; two rows disagree; listed and not there; there and not listed; there and not usable."""
 
 _WORDS = {list: "a list", dict: "a mapping", str: "text"}
 _SHOWN = 60

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from limner.data.base import Source
 from limner.data.order import Draw
+from limner.data.qa_rows import REJECTED
 from limner.data.rejects import RejectLog
 from limner.data.video_pool import Decoders
 from limner.errors import Reject, UserError
@@ -124,12 +125,20 @@ class Batches:
             elif self._references and not item.result.references:
                 self._refuse(item.id, "no reference caption")
             else:
+                self._name_questions(item.result)
                 samples.append(item.result)
         return samples
 
     def close(self) -> None:
         """Stop reading ahead, and end the processes that decode videos."""
         self._items.close()
+
+    def _name_questions(self, sample: Sample) -> None:
+        """Record the questions of a usable sample that cannot be asked."""
+        wrong = sample.extra.get(REJECTED)
+        if self._rejects is not None and isinstance(wrong, tuple):
+            for number, reason in enumerate(wrong, 1):
+                self._rejects.add(f"{sample.id}: rejected question {number}", str(reason))
 
     def _refuse(self, id: str, reason: str) -> None:
         if self._rejects is not None:
