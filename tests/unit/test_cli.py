@@ -9,6 +9,7 @@ import pytest
 from limner import cli, component, paths
 
 COMMANDS = [
+    "assemble",
     "train",
     "show",
     "list",
