@@ -1,0 +1,166 @@
+"""A real OpenAI-compatible chat server, in a process of its own, that misbehaves as a test wants.
+
+`ChatServer(rules)` starts it; a rule is a mapping:
+
+    when:   text that the last message must hold ("" holds in all); the first rule that holds answers
+    steps:  what is done at the first, second, ... request that the rule answers; the last one stays
+
+and a step is a mapping with any of `delay` (seconds), `status`, `headers`, `drop` (closes the connection),
+`raw` (the body as it is), `refusal`, `finish_reason` and `answer`: a text, in which {seed}, {max_tokens},
+{temperature} and {last} stand for what was asked. Without rules everything is answered "A".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+Rule = Mapping[str, Any]
+EVERYTHING: Sequence[Rule] = ({"when": "", "steps": [{"answer": "A"}]},)
+
+
+class ChatServer:
+    """The process; a context manager. `base_url` stays the same when it is killed and started again."""
+
+    def __init__(self, folder: Path, rules: Sequence[Rule] = EVERYTHING, *, key: str | None = None):
+        """Start it.
+
+        Args:
+            folder: for its files, made if there is none.
+            rules: what it does.
+            key: the only key it takes; None takes any.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._rules, self._log, self._key = folder / "rules.json", folder / "requests.jsonl", key
+        self._rules.write_text(json.dumps(list(rules)))
+        self.port = _free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}/v1"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-S", __file__, str(self.port), str(self._rules), str(self._log)]
+        environment = {"SERVER_KEY": self._key or ""}
+        self._process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise RuntimeError("the server did not start")
+
+    def kill(self) -> None:
+        """As the kernel does, in the middle of whatever it is at."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def away_for(self, seconds: float) -> threading.Timer:
+        """Kill it now, and start it again after a while; join what comes back."""
+        self.kill()
+        timer = threading.Timer(seconds, self.start)
+        timer.start()
+        return timer
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The bodies of the requests so far."""
+        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    protocol_version = "HTTP/1.1"
+    rules: Sequence[Rule] = ()
+    used: dict[int, int]
+    log = Path()
+    lock = threading.Lock()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        wanted = os.environ["SERVER_KEY"]
+        with self.lock, self.log.open("a") as file:
+            file.write(json.dumps(body) + "\n")
+        if wanted and self.headers["Authorization"] != f"Bearer {wanted}":
+            said = f"Incorrect API key provided: {self.headers['Authorization']}"
+            self.send(401, json.dumps({"error": {"message": said}}))
+        elif body["model"] == "nobody":
+            self.send(404, json.dumps({"error": {"message": "The model `nobody` does not exist."}}))
+        else:
+            self.follow(self.step(_last(body)), body)
+
+    def step(self, last: str) -> Mapping[str, Any]:
+        """What is to be done now."""
+        with self.lock:
+            number = next(number for number, rule in enumerate(self.rules) if rule["when"] in last)
+            steps = self.rules[number]["steps"]
+            self.used[number] = self.used.get(number, 0) + 1
+            return steps[min(self.used[number], len(steps)) - 1]
+
+    def follow(self, step: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        time.sleep(step.get("delay", 0))
+        if step.get("drop"):
+            self.close_connection = True
+            return
+        status = step.get("status", 200)
+        if "raw" in step or status != 200:
+            said = step.get("raw", json.dumps({"error": {"message": f"this is a {status}"}}))
+            self.send(status, said, step.get("headers", {}))
+            return
+        names = {name: body[name] for name in ("seed", "max_tokens", "temperature")}
+        answer = step.get("answer")
+        text = answer if answer is None else answer.format(**names, last=_last(body))
+        message = {"role": "assistant", "content": text, "refusal": step.get("refusal")}
+        choice = {"index": 0, "message": message, "finish_reason": step.get("finish_reason", "stop")}
+        usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+        self.send(200, json.dumps({"id": "1", "choices": [choice], "usage": usage}))
+
+    def send(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        content = text.encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def _last(body: Mapping[str, Any]) -> str:
+    """The text of the last message."""
+    content = body["messages"][-1]["content"]
+    if isinstance(content, str):
+        return content
+    return " ".join(part["text"] for part in content if part["type"] == "text")
+
+
+if __name__ == "__main__":
+    Handler.rules, Handler.used = json.loads(Path(sys.argv[2]).read_text()), {}
+    Handler.log = Path(sys.argv[3])
+    ThreadingHTTPServer.request_queue_size = 128
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -1,0 +1,81 @@
+"""An endpoint that is away: restarted in the middle of a run, or gone for good."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from limner import client_round
+from limner.client import Client, Endpoint
+from limner.errors import UserError
+from server import ChatServer
+
+DECODING = {"max_new_tokens": 10, "temperature": 0.0, "seed": 0}
+AWAY_SECONDS = 2.0
+"""Stands for the 30 s of a server that loads its model: the client knows no length but its patience."""
+
+
+def questions(count):
+    return [[{"role": "user", "content": f"q{i}"}] for i in range(count)]
+
+
+def test_a_server_that_is_killed_and_started_again_costs_time_and_no_answer(tmp_path: Path, caplog):
+    rules = [{"when": "", "steps": [{"delay": 0.1, "answer": "{last}"}]}]
+    with ChatServer(tmp_path, rules) as server:
+        where = Endpoint(base_url=server.base_url, model="m", concurrency=8, patience_seconds=30)
+        client, replies = Client(where), []
+        asking = threading.Thread(target=lambda: replies.extend(client.ask(questions(80), **DECODING)))
+        asking.start()
+        while len(server.requests()) < 20:
+            time.sleep(0.01)
+        start = time.monotonic()
+        restart = server.away_for(AWAY_SECONDS)
+        asking.join()
+        restart.join()
+        taken = time.monotonic() - start
+    assert [reply.text for reply in replies] == [f"q{i}" for i in range(80)]
+    assert taken >= AWAY_SECONDS
+    assert client.counts["failed"] == 0
+    assert client.counts["retries"] >= 8
+    said = [record.getMessage() for record in caplog.records if record.name == "limner.client"]
+    assert "does not answer" in said[0]
+    assert "answers again" in said[1]
+    assert len(said) == 2, "an outage is told of once, not once a request"
+
+
+def test_an_endpoint_that_stays_away_stops_the_run_with_one_message(monkeypatch):
+    monkeypatch.setattr(client_round, "FIRST_PAUSE", 0.02)
+    client = Client(
+        Endpoint(base_url="http://127.0.0.1:9/v1", model="m", patience_seconds=0.5, concurrency=2)
+    )
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"answered nothing for 0.5 s \(patience_seconds\): connection: "):
+        client.ask(questions(20), **DECODING)
+    assert time.monotonic() - start < 3, "the patience is one for all conversations"
+    assert client.counts["failed/connection"] == 20
+
+
+def test_answers_before_it_went_for_good_are_kept(tmp_path: Path):
+    rules = [{"when": "q1", "steps": [{"status": 503}]}, {"when": "", "steps": [{"answer": "A"}]}]
+    with ChatServer(tmp_path, rules) as server:
+        client = Client(Endpoint(base_url=server.base_url, model="m", patience_seconds=0.5, concurrency=1))
+        replies = client.ask(questions(2), **DECODING)
+    assert [reply.text for reply in replies] == ["A", None]
+    assert replies[1].error == "server: HTTP 503: this is a 503"
+
+
+def test_an_interrupt_ends_the_requests_under_way(tmp_path: Path):
+    rules = [{"when": "", "steps": [{"delay": 30, "answer": "A"}]}]
+    with ChatServer(tmp_path, rules) as server:
+        client = Client(Endpoint(base_url=server.base_url, model="m"))
+        timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            client.ask(questions(4), **DECODING)
+        timer.join()
+        assert time.monotonic() - start < 5
+    assert not [thread for thread in threading.enumerate() if thread.name == "limner-client"]
