@@ -41,6 +41,8 @@ class Update:
     """Steps of the run."""
     micro_batch: Positive = 64
     """Captions that go through the model with gradient at a time: memory, not results."""
+    passes: Positive = 1
+    """Updates that the captions of one step are used for; with 1 every update is of the policy's own."""
     optimiser: Literal["adam", "adamw"] = "adam"
     """Optimiser of the policy."""
     warmup_steps: Count = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Literal
 
@@ -28,6 +28,7 @@ def roll_out(
     of: Literal["policy", "references"] = "policy",
     generator: torch.Generator | None = None,
     step: int = 0,
+    start: Mapping[str, torch.Tensor] | None = None,
 ) -> Rollouts:
     """Generate G captions of B samples, or draw them from the references.
 
@@ -37,25 +38,24 @@ def roll_out(
         decoding: how tokens are chosen.
         captions: G.
         micro_batch: rows that memory takes with gradient; a generation holds `NO_GRADIENT` times as many.
-        needs: what to compute beside the captions: "lm_logprobs", "greedy".
+        needs: what to compute beside the captions: "lm_logprobs", "greedy", "reference_logprobs".
         of: whose captions: "references" takes G of each sample's references, see `drawn`.
         generator: the random numbers of the sampling.
         step: of the run, for rewards that draw at random.
+        start: the trained parameters as the run started, where "reference_logprobs" are needed.
 
     Returns:
         N = B * G roll-outs.
     """
 
     def completed(chosen: Sequence[Sample], inputs: ModelInputs, made: Generated) -> Rollouts:
-        rollouts = policy.rollouts(chosen, inputs, made).replace(step=step)
-        if "lm_logprobs" in needs:
-            rollouts = rollouts.replace(lm_logprobs=policy.lm_logprobs(made.tokens, made.caption_mask))
-        return rollouts
+        return policy.rollouts(chosen, inputs, made).replace(step=step)
 
-    together = max(1, NO_GRADIENT * micro_batch // captions)
+    at_once = NO_GRADIENT * micro_batch
+    together = max(1, at_once // captions)
     parts = []
-    for start in range(0, len(samples), together):
-        chosen = samples[start : start + together]
+    for place in range(0, len(samples), together):
+        chosen = samples[place : place + together]
         inputs = policy.encode(chosen)
         if of == "references":
             texts = drawn(chosen, captions, generator)
@@ -67,7 +67,38 @@ def roll_out(
             greedy = completed(chosen, inputs, policy.generate(inputs, decoding.greedy()))
             rollouts = rollouts.replace(greedy=greedy)
         parts.append(rollouts)
-    return concat(parts)
+    rollouts = concat(parts)
+    if "lm_logprobs" in needs:
+        rollouts = with_lm_logprobs(policy, rollouts, at_once)
+    if "reference_logprobs" in needs:
+        rollouts = rollouts.replace(reference_logprobs=reference_logprobs(policy, rollouts, at_once, start))
+    return rollouts
+
+
+def with_lm_logprobs(policy: Policy, rollouts: Rollouts, size: int) -> Rollouts:
+    """The roll-outs, and their greedy captions, with `lm_logprobs`; `size` rows go through at once."""
+    found = by_length(rollouts, size, lambda part: policy.lm_logprobs(part.tokens, part.caption_mask))
+    greedy = None if rollouts.greedy is None else with_lm_logprobs(policy, rollouts.greedy, size)
+    return rollouts.replace(lm_logprobs=found, greedy=greedy)
+
+
+@torch.no_grad()
+def reference_logprobs(
+    policy: Policy, rollouts: Rollouts, size: int, start: Mapping[str, torch.Tensor] | None
+) -> torch.Tensor:
+    """(N, T) log-probabilities with the trained parameters `start`; `size` rows go through at once."""
+    if start is None:
+        raise ValueError('"reference_logprobs" are needed: give the parameters to compute them with')
+    with policy.at(start):
+        return by_length(rollouts, size, lambda p: policy.logprobs(p.inputs, p.tokens, p.caption_mask))
+
+
+def by_length(rollouts: Rollouts, size: int, score: Callable[[Rollouts], torch.Tensor]) -> torch.Tensor:
+    """(N, T) float32 of what scores `micro_batches` of `size` rows; 0 beyond a part's longest caption."""
+    out = torch.zeros(rollouts.tokens.shape, device=rollouts.tokens.device)
+    for rows, part in micro_batches(rollouts, size):
+        out[rows, : part.tokens.shape[1]] = score(part)
+    return out
 
 
 def drawn(samples: Sequence[Sample], captions: int, generator: torch.Generator | None) -> list[str]:
@@ -138,6 +169,7 @@ def concat(parts: Sequence[Rollouts]) -> Rollouts:
         texts=tuple(t for part in parts for t in part.texts),
         words=tuple(w for part in parts for w in part.words),
         lm_logprobs=joined_if_all([p.lm_logprobs for p in parts]),
+        reference_logprobs=joined_if_all([p.reference_logprobs for p in parts]),
         values=joined_if_all([p.values for p in parts]),
         greedy=concat(greedy).replace(inputs=inputs) if greedy else None,
         step=parts[0].step,
@@ -156,31 +188,36 @@ def micro_batches(rollouts: Rollouts, size: int) -> Iterator[tuple[torch.Tensor,
     Yields:
         The row numbers (n,) and those rows, cut to their longest caption.
     """
-    group = rollouts.captions
-    longest = rollouts.lengths.view(-1, group).amax(1)
+    longest = rollouts.lengths.view(-1, rollouts.captions).amax(1)
     order = longest.argsort(stable=True)
-    for chosen in order.split(max(1, size // group)):
-        rows = (chosen[:, None] * group + torch.arange(group, device=chosen.device)).flatten()
-        width = max(1, int(longest[chosen].max()))
+    for chosen in order.split(max(1, size // rollouts.captions)):
+        yield part_of(rollouts, chosen)
 
-        def cut(
-            tensor: torch.Tensor | None, rows: torch.Tensor = rows, width: int = width
-        ) -> torch.Tensor | None:
-            return None if tensor is None else tensor[rows, :width]
 
-        yield (
-            rows,
-            Rollouts(
-                samples=tuple(rollouts.samples[i] for i in chosen.tolist()),
-                inputs=rollouts.inputs.select(chosen),
-                tokens=rollouts.tokens[rows, :width],
-                caption_mask=rollouts.caption_mask[rows, :width],
-                logprobs=rollouts.logprobs[rows, :width],
-                ended=rollouts.ended[rows],
-                texts=tuple(rollouts.texts[i] for i in rows.tolist()),
-                words=tuple(rollouts.words[i] for i in rows.tolist()),
-                lm_logprobs=cut(rollouts.lm_logprobs),
-                values=cut(rollouts.values),
-                step=rollouts.step,
-            ),
-        )
+def part_of(rollouts: Rollouts, chosen: torch.Tensor) -> tuple[torch.Tensor, Rollouts]:
+    """The row numbers (n,) of the chosen samples (int64 indices), and those rows, without greedy captions.
+
+    The rows are cut to their longest caption.
+    """
+    group = rollouts.captions
+    rows = (chosen[:, None] * group + torch.arange(group, device=chosen.device)).flatten()
+    width = max(1, int(rollouts.lengths[rows].max()))
+
+    def cut(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        return None if tensor is None else tensor[rows, :width]
+
+    part = Rollouts(
+        samples=tuple(rollouts.samples[i] for i in chosen.tolist()),
+        inputs=rollouts.inputs.select(chosen),
+        tokens=rollouts.tokens[rows, :width],
+        caption_mask=rollouts.caption_mask[rows, :width],
+        logprobs=rollouts.logprobs[rows, :width],
+        ended=rollouts.ended[rows],
+        texts=tuple(rollouts.texts[i] for i in rows.tolist()),
+        words=tuple(rollouts.words[i] for i in rows.tolist()),
+        lm_logprobs=cut(rollouts.lm_logprobs),
+        reference_logprobs=cut(rollouts.reference_logprobs),
+        values=cut(rollouts.values),
+        step=rollouts.step,
+    )
+    return rows, part

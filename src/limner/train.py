@@ -16,7 +16,7 @@ from limner.data.batches import Batches
 from limner.data.rejects import RejectLog
 from limner.devices import torch_device, torch_dtype
 from limner.errors import UserError
-from limner.learner import Learner, guarded_step
+from limner.learner import Learner, Updates
 from limner.progress import Show
 from limner.rollout import roll_out
 from limner.run import Clock, Run, new_folder
@@ -72,14 +72,15 @@ class Trainer:
             self.policy, recipe.advantage, update=update, generator_seed=recipe.run.seed
         )
         optimiser = Optimiser(self.policy.trained(), update)
-        self.learner = Learner(self.policy, recipe.objective, optimiser, micro_batch=update.micro_batch)
         self.optimisers = {"policy": optimiser}
         if self.critic.optimiser is not None:
             self.optimisers["value"] = self.critic.optimiser
+        learner = Learner(self.policy, recipe.objective, optimiser, micro_batch=update.micro_batch)
+        self.updates = Updates(learner, self.critic, self.optimisers, passes=update.passes)
         found = checkpoint.steps(folder / "checkpoints")
         self.progress = checkpoint.restore(found[-1], self.optimisers) if found else Progress()
         self.judge = Judge.load(recipe.rewards, self.policy, data=recipe.data)
-        self.needs = self.judge.needs | recipe.advantage.needs
+        self.needs = self.judge.needs | recipe.advantage.needs | recipe.objective.needs
         self.rejects = RejectLog(folder / "rejects.jsonl")
         self.batches = Batches(
             recipe.data, update.captions // recipe.rollout.captions, seed=recipe.run.seed,
@@ -98,20 +99,17 @@ class Trainer:
             rollouts = roll_out(
                 self.policy, samples, recipe.rollout, captions=recipe.rollout.captions,
                 of=recipe.rollout.of, micro_batch=recipe.update.micro_batch,
-                needs=self.needs, generator=self._generator(), step=self.progress.step,
+                needs=self.needs, generator=self._generator(), step=self.progress.step, start=self.start,
             )  # fmt: skip
         with clock.part("rewards"):
             scores = self.judge(rollouts)
         with clock.part("value"):
-            rollouts, metrics = self.critic.backward(rollouts, scores)
+            rollouts, valued = self.critic.backward(rollouts, scores)
         targets = recipe.advantage(rollouts, scores)
         drift = self._drift(rollouts)
         with clock.part("policy"):
-            metrics |= self.learner.backward(rollouts, targets)
-            norms, refused = guarded_step(self.progress.step, self.optimisers, metrics, scores)
-        metrics |= (
-            drift | norms | watch.rewards(scores, rollouts) | watch.watch(rollouts, scores) | clock.means()
-        )
+            metrics, refused = self.updates(self.progress.step, rollouts, scores, targets, valued)
+        metrics |= drift | watch.rewards(scores, rollouts) | watch.watch(rollouts, scores) | clock.means()
         self.progress.step += 1
         self.progress.position = self.batches.position
         self._report(rollouts, scores, targets, metrics, refused)
@@ -141,7 +139,9 @@ class Trainer:
 
     def _drift(self, rollouts: Rollouts) -> dict[str, Mean]:
         """The KL to where the run started, on the steps that write samples; before the update."""
-        if not due(self.progress.step + 1, self.recipe.run.sample_every):
+        if rollouts.reference_logprobs is None and not due(
+            self.progress.step + 1, self.recipe.run.sample_every
+        ):
             return {}
         return watch.kl_to_start(self.policy, self.start, rollouts, rows=self.recipe.update.micro_batch)
 

@@ -99,6 +99,8 @@ class Rollouts:
     """N maps from words to tokens."""
     lm_logprobs: torch.Tensor | None = None
     """(N, T) log-probabilities of the language model without the image; where "lm_logprobs" is needed."""
+    reference_logprobs: torch.Tensor | None = None
+    """(N, T) log-probabilities under the policy as the run started; where "reference_logprobs" is needed."""
     values: torch.Tensor | None = None
     """(N, T) value of the state in which token t was chosen; where something needs "values"."""
     greedy: Rollouts | None = None
@@ -136,6 +138,8 @@ class Part:
     """
     details: tuple[Mapping[str, object], ...] = ()
     """N explanations for people (which phrase, which word), or none."""
+    metrics: Mapping[str, Mean] = field(default_factory=dict[str, "Mean"])
+    """What else is logged of it, as `reward/NAME/KEY`."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import torch
 
+from limner.advantages.group import zero_spread
 from limner.captioners.base import Policy
 from limner.metrics import phrases
-from limner.rollout import micro_batches
+from limner.rollout import part_of, reference_logprobs
 from limner.types import Mean, Rollouts, Scores
 
 
@@ -29,8 +30,7 @@ def watch(rollouts: Rollouts, scores: Scores) -> dict[str, Mean]:
         "unscored": Mean.of((~scores.scored).float()),
     }
     if rollouts.captions > 1:
-        totals = scores.totals.view(-1, rollouts.captions)
-        out["watch/zero_spread"] = Mean.of((totals.std(1, correction=0) < 1e-6).float())
+        out["watch/zero_spread"] = Mean.of(zero_spread(scores.totals.view(-1, rollouts.captions)))
     if rollouts.lm_logprobs is not None:
         out["watch/lm_logprob"] = Mean.of(rollouts.lm_logprobs.sum(1) / rollouts.lengths)
     return out
@@ -40,19 +40,20 @@ def watch(rollouts: Rollouts, scores: Scores) -> dict[str, Mean]:
 def kl_to_start(
     policy: Policy, start: Mapping[str, torch.Tensor], rollouts: Rollouts, *, rows: int
 ) -> dict[str, Mean]:
-    """Monte-Carlo KL of the policy to where it started, nats a token, on one micro-batch of the roll-outs.
+    """Monte-Carlo KL of the policy to where it started, nats a token, on `rows` rows of the roll-outs.
 
     Uses k3 = r - 1 - log r with r = p_start / p_now on tokens sampled from (a truncation of) the policy: it
     is never negative. Must be called before the update, while `rollouts.logprobs` are the policy's own.
+    Where the roll-outs carry reference log-probabilities, those of all captions are used.
     """
-    _, part = next(iter(micro_batches(rollouts, rows)))
-    now = {name: parameter.data for name, parameter in policy.trained().items()}
-    for name, parameter in policy.trained().items():
-        parameter.data = start[name]
-    before = policy.logprobs(part.inputs, part.tokens, part.caption_mask)
-    for name, parameter in policy.trained().items():
-        parameter.data = now[name]
-    log_ratio = (before - part.logprobs)[part.caption_mask]
+    part = rollouts
+    if part.reference_logprobs is None:
+        count = len(rollouts.samples)
+        chosen = torch.arange(0, count, -(-count * rollouts.captions // rows), device=rollouts.tokens.device)
+        _, part = part_of(rollouts, chosen)
+        part = part.replace(reference_logprobs=reference_logprobs(policy, part, rows, start))
+    assert part.reference_logprobs is not None
+    log_ratio = (part.reference_logprobs - part.logprobs)[part.caption_mask]
     return {"watch/kl": Mean.of(log_ratio.exp() - 1 - log_ratio)}
 
 
@@ -64,6 +65,7 @@ def rewards(scores: Scores, rollouts: Rollouts) -> dict[str, Mean]:
     for name, part in scores.parts.items():
         values = part.values if part.values.dim() == 1 else (part.values * rollouts.caption_mask).sum(1)
         out[f"reward/{name}"] = Mean.of(values)
+        out |= {f"reward/{name}/{key}": mean for key, mean in part.metrics.items()}
     return out
 
 

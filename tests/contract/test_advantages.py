@@ -14,6 +14,9 @@ from limner import component
 from limner.advantages import base
 from limner.advantages.base import suffix_sums
 from limner.advantages.constant import Advantage as Constant
+from limner.advantages.group import zero_spread
+from limner.advantages.group_relative import Advantage as GroupRelative
+from limner.advantages.leave_one_out import Advantage as LeaveOneOut
 from limner.advantages.self_critical import Advantage as SelfCritical
 from limner.advantages.token_returns import Advantage as TokenReturns
 from limner.rewards.base import NoInputs
@@ -25,9 +28,17 @@ ON_DISK: dict[str, list[base.Advantage]] = {
         SelfCritical(baseline="greedy"), SelfCritical(baseline="mean"), SelfCritical(baseline="leave_one_out")
     ],
     "constant": [Constant()],
+    "group_relative": [
+        GroupRelative(), GroupRelative(scale="batch"), GroupRelative(scale="none"),
+        GroupRelative(kl=0.1, truncated="penalise"),
+    ],
+    "leave_one_out": [LeaveOneOut(), LeaveOneOut(normalise=True)],
 }  # fmt: skip
 ALL = [advantage for group in ON_DISK.values() for advantage in group]
-GROUPED = [SelfCritical(baseline="mean"), SelfCritical(baseline="leave_one_out")]
+GROUPED = [
+    SelfCritical(baseline="mean"), SelfCritical(baseline="leave_one_out"),
+    *ON_DISK["group_relative"], *ON_DISK["leave_one_out"],
+]  # fmt: skip
 """Advantages against the other captions of the sample."""
 GREEDY = [advantage for advantage in ALL if "greedy" in advantage.needs]
 
@@ -38,14 +49,20 @@ def test_every_advantage_on_disk_is_tested() -> None:
 
 
 def rollouts(
-    lengths: list[int], width: int, *, values: torch.Tensor | None = None, captions: int = 1
+    lengths: list[int],
+    width: int,
+    *,
+    values: torch.Tensor | None = None,
+    captions: int = 1,
+    ended: list[bool] | None = None,
 ) -> Rollouts:
     mask = torch.arange(width)[None] < torch.tensor(lengths)[:, None]
     n = len(lengths)
     return Rollouts(
         tuple(Sample(str(i), ()) for i in range(n // captions)), NoInputs(n // captions),
         torch.zeros(n, width, dtype=torch.long), mask, torch.zeros(n, width),
-        torch.ones(n, dtype=torch.bool), ("",) * n, (Words((), ()),) * n, values=values,
+        torch.ones(n, dtype=torch.bool) if ended is None else torch.tensor(ended), ("",) * n,
+        (Words((), ()),) * n, values=values, reference_logprobs=torch.zeros(n, width),
     )  # fmt: skip
 
 
@@ -148,7 +165,9 @@ def test_permuted_captions_of_a_sample_have_permuted_advantages(
 @given(rewards=st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=6))
 def test_advantages_against_the_group_sum_to_zero(advantage: base.Advantage, rewards: list[float]) -> None:
     n = len(rewards)
-    got = advantage(rollouts([1] * n, 1, captions=n), scores(torch.tensor(rewards)[:, None]))
+    # in double precision: what the mean is off by is divided by a standard deviation that may be 0
+    earned = torch.tensor(rewards, dtype=torch.double)[:, None]
+    got = advantage(rollouts([1] * n, 1, captions=n), scores(earned))
     assert float(got.advantages.sum()) == pytest.approx(0.0, abs=1e-4)
 
 
@@ -194,6 +213,94 @@ def test_a_caption_without_a_baseline_takes_no_part() -> None:
         got = SelfCritical(baseline=baseline)(rolled, one_unscored)  # type: ignore[arg-type]
         assert got.target_mask[:, 0].tolist() == mask, baseline
         assert got.advantages.isfinite().all()
+
+
+TOTALS = [0.2, 0.5, 0.8, 1.0, 1.0, 1.0]
+"""Two samples of three captions; all of the second earned the same."""
+
+
+def taken(advantage: base.Advantage, totals: list[float], **known: list[bool]) -> list[float | None]:
+    """The advantage of each caption of samples of three; None where it takes no part."""
+    scored = known.pop("scored", None)
+    got = advantage(
+        rollouts([1] * len(totals), 1, captions=3, **known),  # type: ignore[arg-type]
+        scores(torch.tensor(totals)[:, None], scored),
+    )
+    pairs = zip(got.advantages[:, 0].tolist(), got.target_mask[:, 0].tolist(), strict=True)
+    return [value if part else None for value, part in pairs]
+
+
+@pytest.mark.parametrize(
+    ("advantage", "expected"),
+    [
+        (GroupRelative(), [-0.3 / 0.3001, 0, 0.3 / 0.3001, 0, 0, 0]),
+        (GroupRelative(scale="none"), [-0.3, 0, 0.3, 0, 0, 0]),
+        (GroupRelative(scale="batch"), [-0.3 / 0.33327, 0, 0.3 / 0.33327, 0, 0, 0]),
+        (LeaveOneOut(), [-0.45, 0, 0.45, 0, 0, 0]),
+        (LeaveOneOut(normalise=True), [-0.45 / 0.28470, 0, 0.45 / 0.28470, 0, 0, 0]),
+    ],
+    ids=str,
+)
+def test_group_values_by_hand(advantage: base.Advantage, expected: list[float]) -> None:
+    assert taken(advantage, TOTALS) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [GroupRelative, LeaveOneOut])
+def test_a_truncated_caption_is_kept_masked_or_penalised(kind) -> None:
+    ended = [True, True, False, True, True, True]
+    plain = taken(kind(), TOTALS)
+    assert taken(kind(), TOTALS, ended=ended) == plain
+    assert taken(kind(truncated="mask"), TOTALS, ended=ended) == [*plain[:2], None, *plain[3:]]
+    penalised = [*TOTALS[:2], TOTALS[2] - 0.7, *TOTALS[3:]]
+    got = taken(kind(truncated="penalise", truncated_penalty=0.7), TOTALS, ended=ended)
+    assert got == pytest.approx(taken(kind(), penalised), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [GroupRelative, LeaveOneOut])
+def test_a_sample_without_spread_is_kept_or_dropped(kind) -> None:
+    plain = taken(kind(), TOTALS)
+    assert plain[3:] == [0, 0, 0]
+    assert taken(kind(zero_spread="drop"), TOTALS) == [*plain[:3], None, None, None]
+
+
+@pytest.mark.parametrize("kind", [GroupRelative, LeaveOneOut])
+def test_an_unscored_caption_is_left_out_or_takes_its_sample_with_it(kind) -> None:
+    scored = [True, False, True, True, True, True]
+    left_out = taken(kind(), TOTALS, scored=scored)
+    assert left_out[1] is None
+    assert left_out[0] == pytest.approx(-left_out[2])
+    assert taken(kind(unscored="drop_group"), TOTALS, scored=scored) == [None, None, None, *left_out[3:]]
+
+
+@pytest.mark.parametrize("kind", [GroupRelative, LeaveOneOut])
+@pytest.mark.parametrize("settings", [{}, {"zero_spread": "drop"}])
+def test_a_caption_scored_alone_in_its_sample_has_nothing_to_be_compared_with(kind, settings) -> None:
+    scored = [False, True, False, True, True, True]
+    expected = [None, None, None, *taken(kind(**settings), TOTALS)[3:]]
+    assert taken(kind(**settings), TOTALS, scored=scored) == expected
+    assert taken(kind(**settings), TOTALS, scored=[False] * 6) == [None] * 6
+
+
+@pytest.mark.parametrize("kind", [GroupRelative, LeaveOneOut])
+def test_the_kl_in_the_reward_is_the_whole_captions_log_ratio(kind) -> None:
+    rolled = rollouts([1, 2, 3], 3, captions=3)
+    now, start = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(5))
+    rolled = rolled.replace(logprobs=now, reference_logprobs=start)
+    earned = torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 4.0]])
+    nats = torch.stack([(now - start)[n, : n + 1].sum() for n in range(3)])
+    lost = scores(earned - 0.1 * torch.diag(nats))
+    expected = kind()(rolled, lost).advantages
+    torch.testing.assert_close(kind(kl=0.1)(rolled, scores(earned)).advantages, expected)
+    assert kind(kl=0.1).needs == {"reference_logprobs"}
+    assert not kind().needs
+    with pytest.raises(ValueError, match="reference_logprobs"):
+        kind(kl=0.1)(rolled.replace(reference_logprobs=None), scores(earned))
+
+
+def test_zero_spread_is_known_of_two_scored_captions() -> None:
+    nan = float("nan")
+    totals = torch.tensor([[0.3, 0.1 + 0.2, 0.3], [1, nan, 1], [1, nan, 2], [nan, 5, nan], [nan] * 3])
+    assert zero_spread(totals).tolist() == pytest.approx([1, 1, 0, nan, nan], nan_ok=True)
 
 
 def test_constant_is_one_on_every_token() -> None:

@@ -75,7 +75,7 @@ def test_loss_and_gradient_of_a_step(tmp_path, micro_batch: int) -> None:
     )
     optimiser = Optimiser(policy.trained(), Update(captions=15, lr=1e-5, steps=1))
     learner = Learner(policy, Objective(of="log_probability"), optimiser, micro_batch=micro_batch)
-    logged = learner.backward(rollouts, targets)
+    _, logged = learner.backward(rollouts, targets)
 
     plain = Blip2ForConditionalGeneration.from_pretrained(folder).eval()
     logprobs = by_transformers(plain, policy, samples, rollouts.tokens)

@@ -74,7 +74,7 @@ def learnt(
     )
     targets = Advantage()(rollouts, combine(rollouts, {}, {}, {}))
     optimiser = Optimiser(policy.trained(), Update(captions=4, lr=1e-5, steps=1))
-    logged = Learner(policy, objective, optimiser, micro_batch=micro_batch).backward(rollouts, targets)
+    _, logged = Learner(policy, objective, optimiser, micro_batch=micro_batch).backward(rollouts, targets)
     return rollouts, logged["loss/policy"].value
 
 

@@ -26,14 +26,22 @@ evaluate:
   decoding: {{num_beams: 1, max_new_tokens: 8}}
 run: {{name: keys, device: cpu, sample_every: 1}}
 """
+OTHERS = [
+    "run.name=others", "update.passes=2", "advantage.kind=group_relative", "objective.kind=clipped_ratio",
+    "objective.kl=0.1",
+]  # fmt: skip
+"""Settings that bring what the recipe alone does not log."""
 
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory) -> set[str]:
     folder = tmp_path_factory.mktemp("keys")
     (folder / "keys.yaml").write_text(RECIPE.format(captioner=tiny.blip2(folder / "captioner")))
-    run = train(config.load(folder / "keys.yaml", [f"run.output={folder}"]))
-    return {key for row in read_metrics(run) for key in row}
+    keys = set()
+    for overrides in ([], OTHERS):
+        run = train(config.load(folder / "keys.yaml", [f"run.output={folder}", *overrides]))
+        keys |= {key for row in read_metrics(run) for key in row}
+    return keys
 
 
 def test_every_logged_key_is_documented_and_every_documented_key_is_logged(logged):

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from limner.advantages import base
+from limner.advantages.group import mean_of_others
 from limner.types import Rollouts, Scores, Targets
 
 
@@ -51,5 +52,4 @@ class Advantage(base.Advantage):
             return scores.greedy[:, None]
         if self.baseline == "mean":
             return totals.nanmean(1, keepdim=True)
-        others = (~totals.isnan()).sum(1, keepdim=True) - 1
-        return (totals.nansum(1, keepdim=True) - totals) / others
+        return mean_of_others(totals)

@@ -241,6 +241,19 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         finally:
             adapters.switch(self.language_model, on=(POLICY_ADAPTER,), trained=POLICY_ADAPTER)
 
+    @contextlib.contextmanager
+    def at(self, parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """The policy with other values of its trained parameters inside, by the names of `trained`."""
+        trained = self.trained()
+        now = {name: parameter.data for name, parameter in trained.items()}
+        try:
+            for name, parameter in trained.items():
+                parameter.data = parameters[name]
+            yield
+        finally:
+            for name, parameter in trained.items():
+                parameter.data = now[name]
+
     def training_dropout(self) -> contextlib.AbstractContextManager[None]:
         """`lora_dropout` is active inside, where gradient is computed; without gradient never."""
         if self.settings.lora_dropout and torch.is_grad_enabled():

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Lt
 
 from limner.objectives import base
-from limner.types import Targets
+from limner.types import Rollouts, Targets
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Objective(base.Objective):
 
     def weights(self, target_mask: torch.Tensor) -> torch.Tensor:
         """(N, T) share of each token in the loss: the same for all, so a long caption weighs more."""
-        return target_mask.float() / target_mask.sum().clamp(min=1)
+        return base.over_tokens(target_mask)
 
-    def losses(self, logprobs: torch.Tensor, old_logprobs: torch.Tensor, targets: Targets) -> torch.Tensor:
+    def losses(self, logprobs: torch.Tensor, rollouts: Rollouts, targets: Targets) -> torch.Tensor:
         """-log p A, where A is 1 for plain cross-entropy."""
         return -logprobs * targets.advantages

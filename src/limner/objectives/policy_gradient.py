@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from limner.objectives import base
-from limner.types import Targets
+from limner.types import Rollouts, Targets
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Objective(base.Objective):
     of: Literal["probability", "log_probability"] = "probability"
     """What is pushed. The gradient of p is p times that of log p: it fades for unlikely tokens."""
 
-    def losses(self, logprobs: torch.Tensor, old_logprobs: torch.Tensor, targets: Targets) -> torch.Tensor:
+    def losses(self, logprobs: torch.Tensor, rollouts: Rollouts, targets: Targets) -> torch.Tensor:
         """-p_k M_k, or -log p_k M_k."""
         pushed = logprobs.exp() if self.of == "probability" else logprobs
         return -pushed * targets.advantages
