@@ -15,8 +15,9 @@ from transformers import Blip2QFormerModel, Blip2VisionModel
 
 import tiny
 import tiny_judges
-from limner import config
+from limner import captioners, config
 from limner.captioners.base import is_adapter
+from limner.decoding import Decoding
 from limner.rollout import roll_out
 from limner.train import Trainer
 
@@ -38,12 +39,14 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @contextmanager
-def training(checkpoints: dict[str, Path], folder: Path, *, itm: str, captions: int = 1) -> Iterator[Trainer]:
+def training(
+    checkpoints: dict[str, Path], folder: Path, *more: str, itm: str, captions: int = 1
+) -> Iterator[Trainer]:
     recipe = config.load(
         "tiny/vlrm",
         [
             f"captioner.path={checkpoints['captioner']}",
-            f"rewards.itm.path={checkpoints[itm]}",
+            *([f"rewards.itm.path={checkpoints[itm]}"] if itm in checkpoints else []),
             f"update.captions={BATCH * captions}",
             f"update.micro_batch={MICRO_BATCH}",
             f"rollout.captions={captions}",
@@ -52,6 +55,7 @@ def training(checkpoints: dict[str, Path], folder: Path, *, itm: str, captions: 
             "evaluate.data=null",
             "evaluate.every=0",
             "evaluate.best=null",
+            *more,
         ],
     )
     trainer = Trainer(recipe, folder)
@@ -86,6 +90,37 @@ def test_an_image_goes_through_the_vision_tower_once_a_step(checkpoints, tmp_pat
         assert rows[Blip2QFormerModel] == BATCH + BATCH + BATCH * captions
         trainer.step()
         assert rows[Blip2VisionModel] == 2 * BATCH
+
+
+CROSS_ENTROPY = [
+    "rollout.of=references",
+    *(f"rewards.{name}=null" for name in ("itm", "fluency", "bad_phrases", "repeats", "no_eos")),
+    "advantage={kind: constant}",
+    "objective={kind: cross_entropy}",
+]
+
+
+@pytest.mark.parametrize("trained", ["[qformer]", "[vision_model.encoder.layers.2, qformer]"])
+def test_cross_entropy_runs_tower_and_q_former_once(checkpoints, tmp_path, trained: str) -> None:
+    """Nothing is generated: no prefix is made but that of the log-probabilities with gradient."""
+    with (
+        training(
+            checkpoints, tmp_path, *CROSS_ENTROPY, f"captioner.train={trained}", itm="", captions=2
+        ) as trainer,
+        counted_rows() as rows,
+    ):
+        trainer.step()
+    assert rows == {Blip2VisionModel: BATCH, Blip2QFormerModel: BATCH}
+
+
+def test_a_generation_and_values_share_one_prefix(checkpoints) -> None:
+    policy = captioners.load(str(checkpoints["captioner"]), device="cpu")
+    inputs = policy.encode(tiny.samples(3))
+    with counted_rows() as rows:
+        made = policy.generate(inputs, Decoding(max_new_tokens=4), captions=2)
+        policy.hidden(inputs, made.tokens, made.caption_mask)
+        policy.hidden(inputs.select(torch.tensor([2, 0])), made.tokens[:2], made.caption_mask[:2])
+    assert rows == {Blip2QFormerModel: 3}
 
 
 def test_a_reward_with_another_vision_tower_runs_it_once_an_image(checkpoints, tmp_path) -> None:

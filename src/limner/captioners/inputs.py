@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,8 +13,8 @@ import torch
 class TensorInputs:
     """Model inputs that are tensors with one row a sample: enough for most families."""
 
-    tensors: Mapping[str, torch.Tensor]
-    """Named tensors, all with the same first dimension."""
+    tensors: dict[str, torch.Tensor]
+    """Named tensors, all with the same first dimension; a family may keep more of them here later on."""
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -71,8 +71,9 @@ class QFormerPolicy(base.Policy[TensorInputs]):
     """A loaded captioner with a Q-Former.
 
     Its inputs hold the ViT's `features` (B, F, P, D) of F frames at most, `frames` (B,) how many of them
-    each sample has, the prompt's ids `start` (B, L), and the `prefix` (B, Q, H) as it was when encoded.
-    Where the ViT is trained they hold `pixels` (B, F, 3, height, width) instead of features.
+    each sample has, and the prompt's ids `start` (B, L). Where the ViT is trained they hold `pixels`
+    (B, F, 3, height, width) instead of features. Once captions were generated, the `prefix` (B, Q, H) that
+    they were generated behind stands with them.
     """
 
     lora_targets = (
@@ -153,7 +154,7 @@ class QFormerPolicy(base.Policy[TensorInputs]):
         ids = torch.tensor(self.tokenizer(text)["input_ids"], dtype=torch.long, device=self.device)
         tensors["start"] = ids.expand(len(samples), -1)
         tensors |= self.instruction(text, len(samples))
-        return TensorInputs({**tensors, "prefix": self.prefix(TensorInputs(tensors))})
+        return TensorInputs(tensors)
 
     def _pixels(self, samples: Sequence[Sample]) -> Iterator[torch.Tensor]:
         """All frames of all samples, (at most B, 3, height, width) at a time."""
@@ -193,6 +194,17 @@ class QFormerPolicy(base.Policy[TensorInputs]):
         queries = self.query(inputs, features.flatten(1, 2).float(), seen)
         return self.model.language_projection(queries).to(self.language_model.dtype)
 
+    @torch.no_grad()
+    def fixed_prefix(self, inputs: TensorInputs) -> torch.Tensor:
+        """(B, Q, H) the prefix of the parts as they were when it was first asked for; kept in the inputs.
+
+        Log-probabilities with gradient never read it, so that cross-entropy, which generates nothing, runs
+        the Q-Former (and a trained ViT) once.
+        """
+        if "prefix" not in inputs.tensors:
+            inputs.tensors["prefix"] = self.prefix(inputs)
+        return inputs.tensors["prefix"]
+
     def generate(
         self,
         inputs: TensorInputs,
@@ -201,8 +213,8 @@ class QFormerPolicy(base.Policy[TensorInputs]):
         captions: int = 1,
         generator: torch.Generator | None = None,
     ) -> Generated:
-        """Captions from the prefix of `encode`; see base."""
-        context = self._context(inputs.tensors["prefix"], inputs)
+        """Captions from the fixed prefix; see base."""
+        context = self._context(self.fixed_prefix(inputs), inputs)
         return self.lm.generate(context, decoding, captions=captions, generator=generator)
 
     def logprobs(
@@ -214,8 +226,8 @@ class QFormerPolicy(base.Policy[TensorInputs]):
             return self.lm.logprobs(context, tokens, caption_mask, smoothing)
 
     def hidden(self, inputs: TensorInputs, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
-        """Hidden states behind the prefix of `encode`, which is constant here."""
-        return self.lm.states(self._context(inputs.tensors["prefix"], inputs), tokens)
+        """Hidden states behind the prefix of the generation, which is constant here."""
+        return self.lm.states(self._context(self.fixed_prefix(inputs), inputs), tokens)
 
     @torch.no_grad()
     def lm_logprobs(self, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:

@@ -80,7 +80,7 @@ def test_half_precision_keeps_what_trains_in_float32(folder: str) -> None:
     assert {p.dtype for p in policy.trained().values()} == {torch.float32}
     assert policy.language_model.dtype == torch.bfloat16
     inputs, tokens, caption_mask = asked(policy, 2)
-    assert inputs.tensors["features"].dtype == inputs.tensors["prefix"].dtype == torch.bfloat16
+    assert inputs.tensors["features"].dtype == policy.fixed_prefix(inputs).dtype == torch.bfloat16
     policy.logprobs(inputs, tokens, caption_mask).sum().backward()
     moved = {name for name, p in policy.trained().items() if p.grad is not None and p.grad.any()}
     assert any(".lora_B." in name for name in moved)
