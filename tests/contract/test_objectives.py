@@ -78,23 +78,28 @@ def test_the_gradient_is_the_exact_gradient_of_the_expected_reward(objective: ba
     torch.testing.assert_close(torch.autograd.grad(-loss, parameters)[0], exact)
 
 
-@pytest.mark.parametrize("estimator", ["k1", "k3"])
-def test_the_expected_estimate_is_the_kl_and_that_of_k1_has_its_gradient(estimator) -> None:
-    """For one token of an enumerable policy. The gradient of k3 is that of the KL the other way round."""
+@pytest.mark.parametrize(("estimator", "by_ratio"), [("k1", True), ("k3", True), ("k3", False)])
+def test_the_expected_estimate_is_the_kl_and_by_the_ratio_has_its_gradient(estimator, by_ratio) -> None:
+    """For one token of an enumerable policy, drawn from an older one where the ratio makes up for that."""
     generator = torch.Generator().manual_seed(3)
-    logits = torch.randn(5, dtype=torch.double, generator=generator).requires_grad_()
-    now, start = logits.log_softmax(0), torch.randn(5, dtype=torch.double, generator=generator).log_softmax(0)
+    logits, older, start = torch.randn(3, 5, dtype=torch.double, generator=generator)
+    now, start = logits.requires_grad_().log_softmax(0), start.log_softmax(0)
+    old = older.log_softmax(0) if by_ratio else now.detach()
     mask = torch.ones(5, 1, dtype=torch.bool)
-    objective = ClippedRatio(kl=1.0, estimator=estimator)
-    losses = objective.losses(
-        now[:, None], made(now.detach()[:, None], mask, start[:, None]), Targets(torch.zeros(5, 1), mask)
-    )
-    expected = (now.detach().exp() * losses[:, 0]).sum()
+    objective = ClippedRatio(kl=1.0, estimator=estimator, kl_by_ratio=by_ratio)
+    rolled = made(old[:, None], mask, start[:, None])
+    losses = objective.losses(now[:, None], rolled, Targets(torch.zeros(5, 1), mask))
+    expected = (old.exp() * losses[:, 0]).sum()
     forward = (now.exp() * (now - start)).sum()
     torch.testing.assert_close(expected.detach(), forward.detach())
-    other = {"k1": forward, "k3": (start.exp() * (start - now)).sum()}[estimator]
+    other = forward if by_ratio else (start.exp() * (start - now)).sum()
     ours, exact = (torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (expected, other))
     torch.testing.assert_close(ours, exact)
+
+
+def test_k1_without_the_ratio_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 in expectation"):
+        ClippedRatio(kl=0.1, estimator="k1", kl_by_ratio=False)
 
 
 def test_the_clips_hold_back_what_went_far_enough_and_are_counted() -> None:

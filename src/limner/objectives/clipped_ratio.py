@@ -3,9 +3,7 @@
 r = p now / p before the step's first update, so with one pass a step r is 1 and only its gradient counts.
 The two clips may differ (DAPO, arXiv 2503.14476, 3.1); `constant_length` is Dr. GRPO's (arXiv 2503.20783).
 
-1. TRL divides by all captions, also those without a token in the loss; here by those that take part.
-2. k1 as a loss has gradient 0 in expectation. Here its value is k1 and its gradient that of (log ratio)² / 2,
-   which is the gradient of the KL for tokens that the policy has just drawn.
+TRL divides by all captions, also those without a token in the loss; here it is by those that take part.
 """
 
 from __future__ import annotations
@@ -40,6 +38,9 @@ class Objective(base.Objective):
     """Weight of the KL to the policy as the run started, nats a token, in the loss."""
     estimator: Literal["k1", "k3"] = "k3"
     """How a token's KL is estimated: k1 is log(now / start), k3 is start / now - 1 - log(start / now)."""
+    kl_by_ratio: bool = True
+    """The estimate is multiplied by the ratio (DeepSeek-V3.2, TRL), which makes it one of the policy as it is
+    now, with the gradient of its KL. False is GRPO's own, whose gradient is that of the KL the other way."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other.
@@ -50,6 +51,10 @@ class Objective(base.Objective):
         if (self.normalise == "constant_length") != (self.length is not None):
             raise ValueError(
                 "normalise: constant_length and length: TOKENS go together: give both or neither"
+            )
+        if self.kl and self.estimator == "k1" and not self.kl_by_ratio:
+            raise ValueError(
+                "the gradient of k1 without the ratio is 0 in expectation: set kl_by_ratio to true"
             )
 
     @property
@@ -70,11 +75,9 @@ class Objective(base.Objective):
         ratio = self._ratio(logprobs, rollouts, targets.target_mask)
         clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
         losses = -torch.minimum(ratio * targets.advantages, clipped * targets.advantages)
-        return (
-            losses + self.kl * self._divergence(logprobs, rollouts, targets.target_mask)
-            if self.kl
-            else losses
-        )
+        if self.kl:
+            losses = losses + self.kl * self._divergence(logprobs, rollouts, targets.target_mask, ratio)
+        return losses
 
     def measures(self, logprobs: torch.Tensor, rollouts: Rollouts, targets: Targets) -> dict[str, Mean]:
         """Mean ratio, the share of tokens that the clip holds back, and the KL where it is in the loss."""
@@ -85,7 +88,7 @@ class Objective(base.Objective):
         )
         made = {"policy/ratio": Mean.of(ratio[mask]), "policy/clip_fraction": Mean.of(clipped[mask].float())}
         if self.kl:
-            made["policy/kl_reference"] = Mean.of(self._divergence(logprobs, rollouts, mask)[mask])
+            made["policy/kl_reference"] = Mean.of(self._divergence(logprobs, rollouts, mask, ratio)[mask])
         return made
 
     def _ratio(self, logprobs: torch.Tensor, rollouts: Rollouts, mask: torch.Tensor) -> torch.Tensor:
@@ -98,12 +101,12 @@ class Objective(base.Objective):
             difference = whole.expand_as(difference)
         return difference.exp()
 
-    def _divergence(self, logprobs: torch.Tensor, rollouts: Rollouts, mask: torch.Tensor) -> torch.Tensor:
+    def _divergence(
+        self, logprobs: torch.Tensor, rollouts: Rollouts, mask: torch.Tensor, ratio: torch.Tensor
+    ) -> torch.Tensor:
         """(N, T) estimate of the KL of each token; 0 where the mask is False."""
         if rollouts.reference_logprobs is None:
             raise ValueError('the KL is to roll-outs that carry "reference_logprobs"')
         log_ratio = (rollouts.reference_logprobs - logprobs).masked_fill(~mask, 0.0)
-        if self.estimator == "k3":
-            return log_ratio.exp() - 1 - log_ratio
-        gradient = log_ratio.square() / 2
-        return gradient + (-log_ratio - gradient).detach()
+        estimate = log_ratio.exp() - 1 - log_ratio if self.estimator == "k3" else -log_ratio
+        return estimate * ratio if self.kl_by_ratio else estimate
