@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -245,6 +245,27 @@ def media_folders(given: str | None, annotations: Path, usual: Sequence[str]) ->
             return found
     names = " or ".join(usual)
     raise UserError(f"{annotations}: no folder {names} beside it; data.videos names the folder of the videos")
+
+
+def split_file(path: str, split: str | None, files: Mapping[str, Sequence[str]], *, what: str) -> Path:
+    """The annotations of a split in a folder, or the file itself.
+
+    Args:
+        path: the folder or the file.
+        split: names the files of a folder; None where `path` is a file.
+        files: names of a split's file, the first that is there counts.
+        what: the data set, for messages.
+
+    Raises:
+        UserError: a folder without a split, a file with one, or no such file.
+    """
+    folder = Path(path).expanduser().is_dir()
+    if folder != (split is not None):
+        raise UserError(
+            f"data.split: {path} is "
+            + (f"a folder: name one of {', '.join(files)}" if folder else "one file: leave split out")
+        )
+    return annotation_files(path, files[split] if split else (), what=what)[0]
 
 
 def annotation_files(path: str, names: Sequence[str], *, what: str) -> list[Path]:

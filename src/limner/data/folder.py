@@ -1,27 +1,17 @@
 """A folder of image files, and the folders in it."""
 
-import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
-from limner.data import base
+from limner.data import base, walk
 from limner.data.media import SUFFIXES
-from limner.errors import Reject, UserError
+from limner.errors import Reject
 from limner.types import Sample
 
 _BESIDE_IMAGES = (".txt", ".caption", ".json", ".jsonl")
 """Captions and metadata: files that stand beside images on purpose."""
-
-
-class _Entry(NamedTuple):
-    id: str
-    path: Path
-    refused: str | None
-    """Why it cannot be used, where its name or its folder tells."""
 
 
 @dataclass(frozen=True)
@@ -59,57 +49,12 @@ class Source(base.FileSource):
         return tuple(entry.id for entry in self._entries)
 
     @cached_property
-    def _entries(self) -> tuple[_Entry, ...]:
-        root = Path(self.path).expanduser()
-        if root.is_file():
-            return (_Entry(root.name, root, None),)
-        if not root.is_dir():
-            raise UserError(f"{self.path}: no such folder; give a folder of images, or one image file")
-        entries = sorted(_walk(root))
-        if not entries:
-            raise UserError(
-                f"{self.path}: no image in this folder or below it; images end in {', '.join(SUFFIXES)}"
-            )
-        if entries[0].path == root:
-            raise UserError(f"{self.path}: {entries[0].refused}")
-        return tuple(entries)
+    def _entries(self) -> tuple[walk.Entry, ...]:
+        return walk.entries(self.path, _images, what="image", suffixes=SUFFIXES)
 
 
-def _walk(root: Path) -> Iterator[_Entry]:
-    """Entries of a folder and all below it, hidden ones left out, in no order.
-
-    Each real folder is read once, however many links lead to it, so links in circles end; those that
-    are reached without a link come first.
-    """
-    folders, seen = deque([root]), set[tuple[int, int]]()
-    while folders:
-        folder = folders.popleft()
-        try:
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as children:
-                for child in children:
-                    if child.name.startswith("."):
-                        continue
-                    if child.is_dir(follow_symlinks=False):
-                        folders.appendleft(Path(child))
-                    elif child.is_symlink() and os.path.isdir(child):
-                        folders.append(Path(child))
-                    else:
-                        yield from _file(root, Path(child))
-        except OSError as error:
-            yield _entry(root, folder, f"folder cannot be read: {str(error.strerror).lower()}")
-
-
-def _file(root: Path, path: Path) -> Iterator[_Entry]:
-    suffix = path.suffix.lower()
-    if suffix not in _BESIDE_IMAGES:
-        yield _entry(root, path, None if suffix in SUFFIXES or not suffix else "not an image file")
-
-
-def _entry(root: Path, path: Path, refused: str | None) -> _Entry:
-    """Names that are no valid UTF-8 have their odd bytes spelled out in the id."""
-    name = os.fsencode(path.relative_to(root).as_posix())
-    return _Entry(name.decode("utf-8", "backslashreplace"), path, refused)
+def _images(folder: Path, files: Sequence[Path]) -> Iterator[walk.Kept]:
+    for path in files:
+        suffix = path.suffix.lower()
+        if suffix not in _BESIDE_IMAGES:
+            yield path, None if suffix in SUFFIXES or not suffix else "not an image file"

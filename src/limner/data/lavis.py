@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from limner.data.annotations import Item, Listing, Row, Wrong, read_json, whole_file
-from limner.data.annotations_source import VideoList, annotation_files
-from limner.errors import UserError
+from limner.data.annotations_source import VideoList, split_file
 
-_SPLITS = ("train", "val", "test")
+_FILES = {split: (f"cap_{split}.json",) for split in ("train", "val", "test")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ class Source(VideoList):
 
     def other_ids(self) -> Iterable[str]:
         """Names of the videos of the other splits."""
-        for path in (self._file.with_name(f"cap_{split}.json") for split in _SPLITS):
+        for path in (self._file.with_name(name) for names in _FILES.values() for name in names):
             if path.is_file() and path != self._file:
                 for row in read_json(path).rows():
                     if isinstance(row.value, dict):
@@ -89,10 +88,4 @@ class Source(VideoList):
 
     @cached_property
     def _file(self) -> Path:
-        folder = Path(self.path).expanduser().is_dir()
-        if folder != (self.split is not None):
-            raise UserError(
-                f"data.split: {self.path} is "
-                + ("a folder: name train, val or test" if folder else "one file: leave split out")
-            )
-        return annotation_files(self.path, (f"cap_{self.split}.json",), what="LAVIS")[0]
+        return split_file(self.path, self.split, _FILES, what="LAVIS")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from limner.data.annotations import Item, Listing, Row, read_json, whole_file
-from limner.data.annotations_source import VideoList, annotation_files
-from limner.errors import UserError
+from limner.data.annotations_source import VideoList, split_file
 
 _FILES = {
     "train": ("vatex_training_v1.0.json",),
@@ -67,10 +66,4 @@ class Source(VideoList):
 
     @cached_property
     def _file(self) -> Path:
-        folder = Path(self.path).expanduser().is_dir()
-        if folder != (self.split is not None):
-            raise UserError(
-                f"data.split: {self.path} is "
-                + ("a folder: name one of " + ", ".join(_FILES) if folder else "one file: leave split out")
-            )
-        return annotation_files(self.path, _FILES[self.split] if self.split else (), what="VATEX")[0]
+        return split_file(self.path, self.split, _FILES, what="VATEX")

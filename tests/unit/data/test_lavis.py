@@ -73,7 +73,7 @@ def test_wrong_rows_are_rejected_with_row_and_key(tmp_path):
 
 def test_a_folder_needs_a_split(tmp_path):
     settings = data_sets.lavis(tmp_path)
-    with pytest.raises(UserError, match="is a folder: name train, val or test"):
+    with pytest.raises(UserError, match="is a folder: name one of train, val, test"):
         Source(path=settings["path"]).ids()
     with pytest.raises(UserError, match=r"none of LAVIS's files in this folder: cap_train\.json"):
         Source(path=str(tmp_path), split="train").ids()
