@@ -121,9 +121,16 @@ def readable(row: Row) -> str:
     try:
         stripped.encode()
     except UnicodeEncodeError:
-        seen = stripped.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise Wrong("encoding", f"{row.place}: not UTF-8: {shown(seen)}") from None
+        raise Wrong("encoding", f"{row.place}: not UTF-8: {shown(_spelled_out(stripped))}") from None
     return stripped
+
+
+def _spelled_out(text: str) -> str:
+    r"""Text with lone surrogates spelled out: as bytes (\xff) where they stand for bytes, else as \ud800."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # written as such in JSON: half of an emoji that was cut in two
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def content(path: Path) -> str:

@@ -2,8 +2,9 @@
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,8 @@ class Source(base.FileSource):
     """Column with the path of the image file."""
     captions: str = "captions"
     """Column with reference captions, a string or a list of strings; may be missing."""
+    prompt: str = "prompt"
+    """Column with what is asked about the image, kept as the sample's `extra["prompt"]`; may be missing."""
     id: str = "id"
     """Column with the id, a string or an integer; may be missing."""
     root: str | None = None
@@ -57,6 +60,26 @@ class Source(base.FileSource):
         Raises:
             Reject: the row is not as described above, or its image cannot be used; with the line's number.
         """
+        with self._row(index) as row:
+            prompt = row.get(self.prompt)
+            if not isinstance(prompt, str | None):
+                raise Reject(f"the column {self.prompt!r} is no string")
+            sample = self.sample(self._index.ids[index], self._image(row), self._references(row))
+            return sample if prompt is None else replace(sample, extra={**sample.extra, "prompt": prompt})
+
+    def references(self, index: int) -> tuple[str, ...]:
+        """The captions of a row; its image is not opened.
+
+        Raises:
+            Reject: the row is not as described above; with the line's number.
+        """
+        with self._row(index) as row:
+            self._image(row)
+            return self._references(row)
+
+    @contextmanager
+    def _row(self, index: int) -> Iterator[Mapping[str, object]]:
+        """A row of the file; what is rejected inside has the line's number in front."""
         rows, line = self._index, self._index.lines[index]
         if index in rows.refused:
             raise Reject(f"line {line}: {rows.refused[index]}")
@@ -64,7 +87,7 @@ class Source(base.FileSource):
             with self._file.open("rb") as file:
                 file.seek(rows.offsets[index])
                 row = _parse(file.readline())
-            return self.sample(rows.ids[index], self._image(row), self._references(row))
+            yield row
         except OSError as error:
             raise Reject(f"line {line}: {self.path} cannot be read: {error.strerror}") from None
         except Reject as reject:

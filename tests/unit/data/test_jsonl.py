@@ -37,6 +37,26 @@ def test_rows_with_captions(photos):
     assert samples[0].extra["path"] == photos / "photos" / "red.png"
 
 
+def test_references_open_no_image(photos):
+    source = Source(path=write(photos, {"image": "gone.png", "captions": ["a dog"]}, {"captions": "a cat"}))
+    assert source.references(0) == ("a dog",)
+    with pytest.raises(Reject, match=r"line 1: .*gone\.png|line 1: no such file"):
+        source.read(0)
+    with pytest.raises(Reject, match="line 2: neither an id nor an image"):
+        source.references(1)
+
+
+def test_a_row_may_ask_something_of_its_own(photos):
+    row = {"image": "photos/red.png", "captions": "red"}
+    path = write(
+        photos, row | {"id": 1, "prompt": "Which colour?"}, row | {"id": 2}, row | {"id": 3, "prompt": 3}
+    )
+    source = Source(path=path)
+    assert [source.read(n).extra.get("prompt") for n in (0, 1)] == ["Which colour?", None]
+    with pytest.raises(Reject, match="line 3: the column 'prompt' is no string"):
+        source.read(2)
+
+
 def test_columns_and_root_are_settings(photos):
     (photos / "lists").mkdir()
     path = write(photos / "lists", {"key": "x", "file": "red.png", "text": "red"})

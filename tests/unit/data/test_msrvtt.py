@@ -111,6 +111,19 @@ def test_captions_that_are_no_utf8_are_rejected_and_the_others_kept(tmp_path):
     assert all(id.encode() for id in source.ids())
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [(r"half \ud83d", r"half \\ud83d"), (r"\udce9 \ud83d", r"\\udce9 \\ud83d"), (r"caf\udce9", r"caf\\xe9")],
+)
+def test_half_of_a_character_in_json_is_rejected_and_spelled_out(tmp_path, written, shown):
+    path = write(tmp_path, [msrvtt_video(0, "train")], msrvtt_sentences(0, "a pub", "HERE"))
+    file = tmp_path / "videodatainfo.json"
+    file.write_text(file.read_text().replace("HERE", written))
+    data_sets.videos(tmp_path / "videos", "video0.mp4")
+    place = "videodatainfo.json: sentences[1].caption"
+    assert rejects(Source(path=path, split="train"))[place] == ("encoding", f'{place}: not UTF-8: "{shown}"')
+
+
 def test_a_video_without_captions_is_rejected_unless_it_is_kept(tmp_path):
     path = write(tmp_path, [msrvtt_video(0, "test")], [])
     data_sets.videos(tmp_path / "videos", "video0.mp4")
