@@ -91,9 +91,9 @@ def table(run: RunFiles) -> Table:
 
 
 def headline(run: RunFiles) -> Headline:
-    """The first of `labels.HEADLINES` that is known, else the reward. Raises Absent where nothing is."""
+    """The first of `_headlines` that is known, else the reward. Raises Absent where nothing is."""
     before, after = run.before, run.after
-    for name, title in labels.HEADLINES.items():
+    for name, title in _headlines(run).items():
         if after is None or not math.isfinite(_value(after, name)):
             continue
         label, start = labels.measure(name), _value(before, name)
@@ -112,6 +112,20 @@ def headline(run: RunFiles) -> Headline:
     return _from_metrics(run)
 
 
+def _headlines(run: RunFiles) -> dict[str, str]:
+    """Measures that can be the headline, with their titles, the first choice first.
+
+    That is the measure by which the run chose its checkpoint, unless it is itself one of `labels.HEADLINES`:
+    those are told in their own order, so that facts chosen by do not hide the retrieval measured besides.
+    """
+    try:
+        best = run.settings.get("evaluate.best", {}).get("value")
+    except Absent:
+        best = None
+    own = {} if best is None or best in labels.HEADLINES else {str(best): labels.measure(str(best)).title}
+    return own | labels.HEADLINES
+
+
 def _beside(before: Evaluation | None, after: Evaluation, headline: str) -> tuple[tuple[str, str, str], ...]:
     found = []
     for name in labels.BESIDE:
@@ -125,7 +139,7 @@ def _beside(before: Evaluation | None, after: Evaluation, headline: str) -> tupl
 def _from_metrics(run: RunFiles) -> Headline:
     """A headline from what was logged during training."""
     rows = run.metrics
-    for key, title in [(f"evaluate/{name}", title) for name, title in labels.HEADLINES.items()]:
+    for key, title in [(f"evaluate/{name}", title) for name, title in _headlines(run).items()]:
         seen = [(int(row["step"] or 0), v) for row in rows if (v := row.get(key)) is not None]
         if len(seen) > 1:
             text = labels.label(key).text

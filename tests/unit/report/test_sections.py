@@ -198,6 +198,23 @@ def test_without_an_evaluation_the_headline_is_what_was_logged(tmp_path):
     assert f"the first and the last 6 steps of {STEPS}" in found.said
 
 
+def test_the_measure_that_chose_the_checkpoint_is_the_headline(tmp_path):
+    run = make_photographs(tmp_path)
+    settings = json.loads((run / "resolved.json").read_text())
+    settings["evaluate.best"] = {"value": "cider", "origin": "recipe.yaml:3"}
+    (run / "resolved.json").write_text(json.dumps(settings))
+    (run / "metrics.jsonl").write_text(
+        '{"step": 1, "reward/total": -2.0, "evaluate/cider": 0.5}\n'
+        '{"step": 2, "reward/total": 1.0, "evaluate/cider": 0.75}\n'
+    )
+    found = measured.headline(RunFiles(run))
+    assert (found.title, found.before, found.after) == ("CIDEr", "0.500", "0.750")
+    settings["evaluate.best"]["value"] = "facts_f1"
+    run = make(tmp_path, name="facts")
+    (run / "resolved.json").write_text(json.dumps(settings))
+    assert measured.headline(RunFiles(run)).title == "R@1", "facts it chose by do not hide the retrieval"
+
+
 def test_longer_captions_alone_make_no_headline(tmp_path):
     run = make_photographs(tmp_path)
     (run / "metrics.jsonl").write_text(
