@@ -7,7 +7,8 @@
 
 and a step is a mapping with any of `delay` (seconds), `status`, `headers`, `drop` (closes the connection),
 `raw` (the body as it is), `refusal`, `finish_reason` and `answer`: a text, in which {seed}, {max_tokens},
-{temperature} and {last} stand for what was asked. Without rules everything is answered "A".
+{temperature} and {last} stand for what was asked, and {number} for a number from 0 to 10 that depends on the
+conversation. Without rules everything is answered "A".
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
+from zlib import crc32
 
 Rule = Mapping[str, Any]
 EVERYTHING: Sequence[Rule] = ({"when": "", "steps": [{"answer": "A"}]},)
@@ -42,10 +45,16 @@ class ChatServer:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._rules, self._log, self._key = folder / "rules.json", folder / "requests.jsonl", key
-        self._rules.write_text(json.dumps(list(rules)))
+        self.follow(rules)
         self.port = _free_port()
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
         self.start()
+
+    def follow(self, rules: Sequence[Rule]) -> None:
+        """Other rules from now on."""
+        beside = self._rules.with_suffix(".new")
+        beside.write_text(json.dumps(list(rules)))
+        beside.replace(self._rules)
 
     def start(self) -> None:
         command = [sys.executable, "-S", __file__, str(self.port), str(self._rules), str(self._log)]
@@ -94,9 +103,9 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     protocol_version = "HTTP/1.1"
-    rules: Sequence[Rule] = ()
-    used: dict[int, int]
-    log = Path()
+    rules: Path
+    used: Counter[str]
+    log: Path
     lock = threading.Lock()
 
     def do_POST(self) -> None:
@@ -115,10 +124,11 @@ class Handler(BaseHTTPRequestHandler):
     def step(self, last: str) -> Mapping[str, Any]:
         """What is to be done now."""
         with self.lock:
-            number = next(number for number, rule in enumerate(self.rules) if rule["when"] in last)
-            steps = self.rules[number]["steps"]
-            self.used[number] = self.used.get(number, 0) + 1
-            return steps[min(self.used[number], len(steps)) - 1]
+            rules = json.loads(self.rules.read_text())
+            rule = next(rule for rule in rules if rule["when"] in last)
+            name = json.dumps(rule)
+            self.used[name] += 1
+            return rule["steps"][min(self.used[name], len(rule["steps"])) - 1]
 
     def follow(self, step: Mapping[str, Any], body: Mapping[str, Any]) -> None:
         time.sleep(step.get("delay", 0))
@@ -132,7 +142,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         names = {name: body[name] for name in ("seed", "max_tokens", "temperature")}
         answer = step.get("answer")
-        text = answer if answer is None else answer.format(**names, last=_last(body))
+        number = crc32(json.dumps(body["messages"]).encode()) % 11
+        text = answer if answer is None else answer.format(**names, last=_last(body), number=number)
         message = {"role": "assistant", "content": text, "refusal": step.get("refusal")}
         choice = {"index": 0, "message": message, "finish_reason": step.get("finish_reason", "stop")}
         usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
@@ -160,7 +171,6 @@ def _last(body: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    Handler.rules, Handler.used = json.loads(Path(sys.argv[2]).read_text()), {}
-    Handler.log = Path(sys.argv[3])
+    Handler.rules, Handler.log, Handler.used = Path(sys.argv[2]), Path(sys.argv[3]), Counter()
     ThreadingHTTPServer.request_queue_size = 128
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,24 +14,39 @@ import torch
 from torch.nn.functional import pad
 
 import tiny
+import tiny_answerers
 import tiny_judges
 from limner import captioners, component
 from limner.captioners.base import Policy
+from limner.client import Endpoint
 from limner.decoding import Decoding
 from limner.metrics.cider import DocumentFrequencies
+from limner.questions import Question
 from limner.rewards.base import AnyReward, plain
 from limner.rollout import micro_batches, roll_out
 from limner.score import combine
 from limner.types import Part, Rollouts
+from server import ChatServer
 
 NAMES = list(component.available("rewards"))
 SETTINGS: dict[str, Callable[[Any], dict[str, object]]] = {
     "itm": lambda folder: {"path": str(tiny_judges.itm(folder / "itm")), "micro_batch": 3},
     "clip_contrast": lambda folder: {"path": str(tiny_judges.clip(folder / "clip"))},
     "length": lambda folder: {"full": 6, "zero": 14},
+    "judge": lambda folder: judged(folder / "server"),
+    "qa_accuracy": lambda folder: {
+        "path": str(tiny_answerers.saved(folder, tiny_answerers.words("cross"))),
+        "temperature": 0.6,
+        "prompt": "{caption} ; {question} ? {options} answer :",
+        "option": "{letter} : {text}",
+    },
     "cider": lambda folder: {"df": str(document_frequencies(folder / "df.json"))},
 }
 """Settings for rewards that need some, or whose defaults would make every caption equal."""
+QUESTIONS = (
+    Question("what is it on", ("red", "blue", "street"), 1),
+    Question("is it a star", ("yes", "no"), 0),
+)
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -40,6 +56,17 @@ def references(place: int) -> tuple[str, ...]:
     return tuple(
         f"{shape} on {colour}" for shape in shapes for colour in ("white", "black", "grey")[: place + 1]
     )
+
+
+GRADES = {"when": "", "steps": [{"answer": '{{"score": {number}}}'}]}
+"""A server that grades by what it is asked, and always the same way."""
+SERVERS: list[ChatServer] = []
+
+
+def judged(folder: Path) -> dict[str, object]:
+    SERVERS.append(ChatServer(folder, [GRADES]))
+    atexit.register(SERVERS[-1].__exit__)
+    return {"endpoint": Endpoint(base_url=SERVERS[-1].base_url, model="m")}
 
 
 def document_frequencies(path: Path) -> Path:
@@ -68,7 +95,10 @@ def loaded(reward: AnyReward, policy: Policy) -> Callable[[Rollouts], Part]:
 def sampled(policy: Policy, captions: int) -> Rollouts:
     return roll_out(
         policy,
-        [replace(sample, references=references(place)) for place, sample in enumerate(tiny.samples(5))],
+        [
+            replace(sample, references=references(place), extra={**sample.extra, "questions": QUESTIONS})
+            for place, sample in enumerate(tiny.samples(5))
+        ],
         Decoding(do_sample=True, max_new_tokens=20),
         captions=captions,
         micro_batch=64,
@@ -146,6 +176,10 @@ WORD_TABLES: dict[str, Callable[[Any], tuple[Any, Any]]] = {
         loaded.clip.tokenizer,
         loaded.clip.model.text_model.embeddings.token_embedding,
     ),
+    "qa_accuracy": lambda loaded: (
+        loaded.answerer.tokenizer,
+        loaded.answerer.model.get_input_embeddings(),
+    ),
 }
 """Tokenizer and word embeddings of rewards that hold a model."""
 
@@ -153,6 +187,11 @@ WORD_TABLES: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 @contextlib.contextmanager
 def broken_word(name: str, loaded: Any, word: str) -> Iterator[None]:
     """While this lasts, a reward's model fails on captions that hold the word."""
+    if name == "judge":
+        SERVERS[-1].follow([{"when": word, "steps": [{"answer": "no grade"}]}, GRADES])
+        yield
+        SERVERS[-1].follow([GRADES])
+        return
     if name not in WORD_TABLES:
         yield
         return
