@@ -71,7 +71,10 @@ class Matching:
         return Part(base.unscored(scores))
 
     def _own(self, rollouts: Rollouts) -> Iterator[torch.Tensor]:
-        """Scores by features of the model's own tower, a few images at a time: memory holds no more."""
+        """Scores by features of the model's own tower, a few images at a time: memory holds no more.
+
+        Of a video that tower sees the first frame alone; the captioner's tower, where it is shared, sees all.
+        """
         captions = rollouts.captions
         step = max(1, self.micro_batch // captions)
         for start in range(0, len(rollouts.samples), step):
