@@ -9,12 +9,13 @@ from annotated_types import Ge
 
 from limner.data import base
 from limner.errors import UserError
+from limner.questions import KEY
 from limner.types import Sample
 
 
 @dataclass(frozen=True)
 class Source(base.Source):
-    """Scenes of the miniature world, each with its facts in `extra["scene"]`."""
+    """Scenes of the miniature world, each with its facts in `extra["scene"]` and its `extra["questions"]`."""
 
     seed: Annotated[int, Ge(0)] = 0
     """Of the world: other seeds are other scenes."""
@@ -42,11 +43,12 @@ class Source(base.Source):
         return self._drawn[index]
 
     def _draw(self, index: int) -> Sample:
-        from limner.world import captions, scenes
+        from limner.world import captions, questions, scenes
 
         scene = scenes.scene(self.seed, index, self.split)
         picture = scenes.picture(self.seed, index, self.split)
-        return Sample(self._ids[index], (picture,), (captions.full(scene),), {"scene": scene})
+        extra = {"scene": scene, KEY: questions.questions_of(self.seed, index, self.split)}
+        return Sample(self._ids[index], (picture,), (captions.full(scene),), extra)
 
     @cached_property
     def _ids(self) -> tuple[str, ...]:
