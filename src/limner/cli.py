@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from limner import __version__, cli_assemble, cli_data, cli_measure, cli_score, cli_world
+from limner import __version__, cli_assemble, cli_data, cli_evaluate, cli_measure, cli_score, cli_world
 from limner.errors import UserError
 
 USER_ERROR = 2
@@ -185,10 +185,10 @@ def demo(
 
 
 app.command()(cli_measure.caption)
-app.command()(cli_measure.evaluate)
 app.command()(cli_measure.compare)
 app.command()(cli_score.score)
 app.command()(cli_assemble.assemble)
 app.command()(cli_measure.report)
+app.add_typer(cli_evaluate.app, name="evaluate")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_world.app, name="world")

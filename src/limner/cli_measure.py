@@ -20,6 +20,13 @@ Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"],
     typer.Option(help="Number format of the captioner's frozen parts."),
 ]
+AnswererOption = Annotated[
+    str, typer.Option(metavar="PATH|URL", help="A causal language model, or an OpenAI-compatible endpoint.")
+]
+AnswererModel = Annotated[str, typer.Option(help="The answerer's name at its endpoint.")]
+KeyEnv = Annotated[
+    str | None, typer.Option(help="Environment variable that holds the endpoint's key; never the key itself.")
+]
 
 
 def caption(
@@ -91,6 +98,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
 ) -> None:
     """Measure captions, every number with its 95% interval.
+
+    `limner evaluate prism --help` tells how to let a language model answer questions from captions.
 
     Example: limner evaluate runs/demo --data world:test --metrics captions --metrics facts -o after.json
     """
