@@ -42,3 +42,41 @@ def check(
 
 
 app.command()(cli_score.df)
+
+export = typer.Typer(help="Write captions as training data for other programs.", no_args_is_help=True)
+app.add_typer(export, name="export")
+
+
+@export.callback()
+def _export() -> None:
+    """Keep the name of the program in the command while there is one."""
+
+
+@export.command()
+def llamafactory(
+    captions: Annotated[Path, typer.Argument(help="Captions as `limner caption` writes them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder: LLaMA-Factory's dataset_dir.")],
+    *,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Where the images are, if the rows do not name them.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the data set in dataset_info.json.")] = "captions",
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Asked about every image; CapRL's if not given.")
+    ] = None,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Name images relative to the folder, not absolutely.")
+    ] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the images into the folder.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Look for image files, but open none.")] = False,
+) -> None:
+    """Write captions in LLaMA-Factory's ShareGPT form, with dataset_info.json; run again, it goes on.
+
+    Example: limner data export llamafactory captions.jsonl -o llamafactory/ --name caprl_1m
+    """
+    from limner import data_export
+
+    form = data_export.Form(
+        data_export.PROMPT if prompt is None else prompt, relative=relative, copy=copy, quick=quick
+    )
+    typer.echo(data_export.llamafactory(captions, out, data=data, name=name, form=form))

@@ -10,6 +10,8 @@ from limner.errors import UserError
 
 WORLD = "world:"
 """A path with this prefix names a part of the miniature world: `world:captioner`, `world:test`."""
+FOREIGN = "llamafactory"
+"""A folder of this name among the recipes holds settings of another program."""
 _CLIPS = "videos-"
 """A split of the miniature world with this prefix is one of its clips."""
 
@@ -51,9 +53,7 @@ def recipe(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = {
-        file.relative_to(recipes()).with_suffix("").as_posix(): file for file in recipes().rglob("*.yaml")
-    }
+    shipped = shipped_recipes()
     stem = name.removeprefix("recipes/").removesuffix(".yaml")
     if stem not in shipped:
         raise UserError(
@@ -67,6 +67,8 @@ def shipped_recipes() -> dict[str, str]:
     """Every shipped recipe by name, with the first line of its header comment."""
     found: dict[str, str] = {}
     for file in sorted(recipes().rglob("*.yaml")):
+        if FOREIGN in file.parts:
+            continue
         with file.open(encoding="utf8") as lines:
             found[file.relative_to(recipes()).with_suffix("").as_posix()] = lines.readline().strip("# \n")
     return found
