@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from limner import cli_score
+from limner import cli_questions, cli_score
 
 app = typer.Typer(help="Check data sets before anything is trained on them.", no_args_is_help=True)
 
@@ -42,6 +42,8 @@ def check(
 
 
 app.command()(cli_score.df)
+app.command()(cli_questions.questions)
+app.command()(cli_questions.convert)
 
 export = typer.Typer(help="Write captions as training data for other programs.", no_args_is_help=True)
 app.add_typer(export, name="export")
