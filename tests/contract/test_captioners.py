@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,52 +13,26 @@ import torch
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
 import tiny
+from captioner_variants import BUILDS, VARIANTS, Variant
 from limner import captioners, component
 from limner.advantages.base import Value
-from limner.captioners.base import VALUE_ADAPTER, Policy, is_adapter
+from limner.captioners.base import VALUE_ADAPTER, Policy, is_adapter, names_part
 from limner.critic import add_adapter, switch_adapter
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.paths import resolve
-from limner.types import Sample
 
 SAMPLING = Decoding(do_sample=True, top_k=20, min_new_tokens=2, max_new_tokens=16)
 GREEDY = Decoding(do_sample=False, min_new_tokens=4, max_new_tokens=8)
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}  # float32 sums in another order
-PARTS = ("query_tokens", "qformer", "language_projection")
-"""Attention may take another path with gradient: what is compared bit for bit trains the same parts."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A family with a language model, how many frames it sees, and whether adapters are trained in it."""
-
-    kind: str
-    build: Callable[[Path], Path]
-    frames: int = 1
-    lora: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.build.__name__}-{self.frames}{'-lora' if self.lora else ''}"
-
-    def samples(self, count: int) -> list[Sample]:
-        return tiny.samples(count) if self.frames == 1 else tiny.clips(count, self.frames)
-
-    def load(self, path: str, *, train: tuple[str, ...] = PARTS) -> Policy:
-        settings = component.find("captioners", self.kind)(path=path, train=train)
-        return settings.load(device=torch.device("cpu"), dtype=torch.float32)
-
-
-BUILDS = {tiny.blip2: "blip2", tiny.blip2_t5: "blip2", tiny.instructblip: "instructblip"}
-VARIANTS = [
-    Variant(kind, build, frames, lora)
-    for build, kind in BUILDS.items()
-    for frames, lora in ((1, False), (3, True))
-]
+TEXT_ALONE = "user: redassistant: "
+"""The chat of the decoder-only families without a picture."""
+POSITIONS = 100
+"""Tokens that no language model here has positions for behind a prompt."""
 
 
 def test_every_family_on_disk_is_tested() -> None:
-    assert set(component.available("captioners")) == set(BUILDS.values())
+    assert set(component.available("captioners")) == {kind for kind, _ in BUILDS.values()}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +56,7 @@ def loaded(checkpoints) -> Callable[[Variant], Policy]:
 
 
 def load(variant: Variant, checkpoints) -> Policy:
-    policy = variant.load(checkpoints[variant.build], train=(*PARTS, *["lora(q,v)"] * variant.lora))
+    policy = variant.load(checkpoints[variant.build], train=(*variant.parts, *["lora(q,v)"] * variant.lora))
     with torch.no_grad():
         for name, parameter in policy.trained().items():
             if is_adapter(name):  # as after some training: a new adapter does nothing
@@ -213,15 +187,16 @@ def test_a_value_step_leaves_the_policy_bit_equal(variant: Variant, policy: Poli
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_caption_ends_where_the_positions_end(variant: Variant, policy: Policy, beams: int) -> None:
-    decoding = Decoding(do_sample=False, num_beams=beams, min_new_tokens=60, max_new_tokens=60)
+    decoding = Decoding(do_sample=False, num_beams=beams, min_new_tokens=POSITIONS, max_new_tokens=POSITIONS)
     inputs = policy.encode(variant.samples(2))
     made = policy.generate(inputs, decoding)
     config = policy.language_model.config
     assert not made.ended.any()
     if config.is_encoder_decoder:
-        assert made.tokens.shape[1] == 60, "T5's positions are relative"
+        assert made.tokens.shape[1] == POSITIONS, "T5's positions are relative"
         return
-    assert made.tokens.shape[1] == config.max_position_embeddings - policy.model.config.num_query_tokens - 1
+    prompt = len(inputs.rows[0].ids) if variant.chats else policy.model.config.num_query_tokens + 1
+    assert made.tokens.shape[1] == config.max_position_embeddings - prompt
     with pytest.raises(UserError, match="prompt is too long"):
         policy.generate(policy.encode(variant.samples(1), "red " * 80), decoding)
 
@@ -236,7 +211,7 @@ def test_only_the_chosen_parts_get_gradient(variant: Variant, policy: Policy) ->
         moved & {"qformer.embeddings.word_embeddings.weight"}
     )
     adapted = {name for name in moved if is_adapter(name)}
-    assert all(name.startswith(PARTS) for name in moved - adapted)
+    assert all(any(names_part(name, part) for part in variant.parts) for name in moved - adapted)
     assert bool(adapted) == variant.lora
     assert not any(is_adapter(name, VALUE_ADAPTER) for name in moved)
 
@@ -252,8 +227,10 @@ def test_language_model_alone_ignores_the_image(variant: Variant, policy: Policy
     inputs = policy.encode(variant.samples(4))
     made = policy.generate(inputs, SAMPLING, generator=generator())
     alone = policy.lm_logprobs(made.tokens, made.caption_mask)
-    plain = type(policy.model).from_pretrained(checkpoints[variant.build]).eval().language_model
-    start = torch.tensor(policy.tokenizer("")["input_ids"]).expand(4, -1)
+    plain = type(policy.model).from_pretrained(checkpoints[variant.build]).eval()
+    plain = plain if variant.chats else plain.language_model
+    before = TEXT_ALONE if variant.chats else ""
+    start = torch.tensor(policy.tokenizer(before)["input_ids"]).expand(4, -1)
     with torch.no_grad():
         if plain.config.is_encoder_decoder:
             logits = plain(input_ids=start, labels=made.tokens.contiguous()).logits

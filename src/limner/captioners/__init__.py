@@ -10,14 +10,19 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str, *, train: Sequence[str] = (), prompt: str = "", device: str = "auto", dtype: str = "float32"
+    path: str,
+    *,
+    train: Sequence[str] = (),
+    prompt: str | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
 ) -> Policy:
     """Load any supported captioner.
 
     Args:
         path: hub id, folder, or `world:captioner`.
         train: parts to train; nothing by default.
-        prompt: text before every caption.
+        prompt: text before every caption; the family's own if None.
         device: "auto", "cpu", "cuda", ...
         dtype: of the frozen parts: "float32", "bfloat16" or "float16".
 
@@ -33,7 +38,8 @@ def load(
     for kind in component.available("captioners"):
         family = component.find("captioners", kind)
         if family.matches(config):
-            settings = family(path=path, train=tuple(train), prompt=prompt)
+            asked = {} if prompt is None else {"prompt": prompt}
+            settings = family(path=path, train=tuple(train), **asked)
             return settings.load(device=torch_device(device), dtype=torch_dtype(dtype))
     known = ", ".join(component.available("captioners"))
     raise UserError(

@@ -15,6 +15,7 @@ from transformers import (
 from transformers.generation.logits_process import (
     MinNewTokensLengthLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
+    SuppressTokensLogitsProcessor,
 )
 
 from limner.captioners.base import Generated
@@ -44,6 +45,7 @@ def sample(
     eos_ids: Sequence[int],
     pad_id: int,
     generator: torch.Generator | None,
+    never: Sequence[int] = (),
 ) -> Generated:
     """Draw captions token by token, or take the likeliest token each time (greedy).
 
@@ -54,10 +56,11 @@ def sample(
         eos_ids: tokens that end a caption.
         pad_id: stands after the end.
         generator: the random numbers, on the model's device.
+        never: tokens that are not chosen, whatever their probability.
     """
     logits = steps.logits(None)
     device = logits.device
-    filters = _filters(decoding, eos_ids, device)
+    filters = _filters(decoding, eos_ids, device, never)
     eos = torch.tensor(eos_ids, device=device)
     tokens = torch.full((rows, decoding.max_new_tokens), pad_id, device=device)
     caption_mask = torch.zeros_like(tokens, dtype=torch.bool)
@@ -137,9 +140,13 @@ def beam_settings(
     }
 
 
-def _filters(decoding: Decoding, eos_ids: Sequence[int], device: torch.device) -> Callable[..., torch.Tensor]:
+def _filters(
+    decoding: Decoding, eos_ids: Sequence[int], device: torch.device, never: Sequence[int]
+) -> Callable[..., torch.Tensor]:
     """What changes the logits before a token is chosen, in transformers' order."""
     out = LogitsProcessorList()
+    if never:
+        out.append(SuppressTokensLogitsProcessor(list(never), device=str(device)))
     if decoding.no_repeat_ngram_size:
         out.append(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size))
     if decoding.min_new_tokens:

@@ -1,0 +1,115 @@
+"""The chat prompt of a vision-language model, with as many image tokens as its images have.
+
+transformers' own processors write it. Those that also read videos need torchvision to be made, although
+pictures do not: such a processor is made here without its video part.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+from transformers import AutoConfig, AutoProcessor, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES  # pyright: ignore
+from transformers.utils.hub import cached_file
+
+from limner.captioners.prefix_inputs import Row
+from limner.errors import UserError
+
+ALIKE = {"SmolVLMProcessor": "Idefics3Processor"}
+"""Processors that write the same text for pictures and need less installed than the key."""
+SETTINGS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+"""Files that plain transformers reads beside the tokenizer's."""
+
+
+class Chat:
+    """Images and a prompt -> ids and pixels."""
+
+    def __init__(self, processor: ProcessorMixin):
+        """With a processor of transformers."""
+        self.processor: Any = processor
+        self.tokenizer: Any = processor.tokenizer
+        template = self.processor.chat_template or self.tokenizer.chat_template
+        self.template = template.get("default") if isinstance(template, Mapping) else template
+
+    @classmethod
+    def load(cls, path: str) -> Chat:
+        """Load the processor of a checkpoint.
+
+        Raises:
+            UserError: the checkpoint has none that reads pictures.
+        """
+        name = PROCESSOR_MAPPING_NAMES.get(AutoConfig.from_pretrained(path).model_type)
+        kind = getattr(transformers, ALIKE.get(name or "", name or ""), None)
+        if kind is None:
+            processor: Any = AutoProcessor.from_pretrained(path, backend="pil")
+        else:
+            processor = pictures_only(kind).from_pretrained(path, backend="pil")
+        if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+            raise UserError(f"{path}: {type(processor).__name__} does not read pictures and text")
+        return cls(processor)
+
+    def text(self, images: int, prompt: str) -> str:
+        """The prompt as a chat in which a user shows pictures and asks, up to where the answer begins."""
+        if self.template is None:
+            return " ".join([self.processor.image_token] * images + [prompt] * bool(prompt))
+        content = [{"type": "image"} for _ in range(images)]
+        content += [{"type": "text", "text": prompt}] * bool(prompt)
+        return self._applied([{"role": "user", "content": content}], add_generation_prompt=True)
+
+    def row(self, images: Sequence[Image.Image], prompt: str) -> Row:
+        """One sample, all tensors on the CPU; positions are those of text alone."""
+        text = self.text(len(images), prompt)
+        begin = self.tokenizer.bos_token
+        special = not (self.template is not None and begin and text.startswith(begin))
+        if images:
+            given = self.processor(
+                text=[text], images=list(images), return_tensors="pt",
+                add_special_tokens=special, return_mm_token_type_ids=True,
+            )  # fmt: skip
+        else:
+            given = self.tokenizer([text], return_tensors="pt", add_special_tokens=special)
+        tensors = {name: torch.as_tensor(given[name]) for name in given if name != "attention_mask"}
+        ids = tensors.pop("input_ids")
+        marks = {n: t[0] for n, t in tensors.items() if t.shape == ids.shape and n.endswith("type_ids")}
+        pixels = {name: tensor for name, tensor in tensors.items() if name not in marks}
+        return Row(ids[0], torch.arange(ids.shape[1])[None], marks, pixels=pixels if images else {})
+
+    def ends_turn(self, eos_ids: Sequence[int]) -> int:
+        """The end of sequence that this chat writes behind an answer; the first one where it writes none."""
+        if self.template is None:
+            return eos_ids[0]
+        asked = {"role": "user", "content": [{"type": "text", "text": "a"}]}
+        answered = {"role": "assistant", "content": [{"type": "text", "text": "a"}]}
+        before = self._applied([asked], add_generation_prompt=True)
+        whole = self._applied([asked, answered], add_generation_prompt=False)
+        tail = self.tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]
+        return next((token for token in tail if token in eos_ids), eos_ids[0])
+
+    def save(self, folder: Path, source: str) -> None:
+        """Write processor and tokenizer; settings of the source that were not read here are copied."""
+        self.processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.processor.image_processor.save_pretrained(folder)
+        for name in SETTINGS:
+            found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+            if found is not None and not (folder / name).exists():
+                shutil.copy(found, folder / name)
+
+    def _applied(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+        return self.tokenizer.apply_chat_template(
+            messages, chat_template=self.template, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+
+
+def pictures_only(kind: type) -> type:
+    """A processor class without its video part, under the same name."""
+    names = [name for name in kind.get_attributes() if name != "video_processor"]  # type: ignore[attr-defined]
+    if names == kind.get_attributes():  # type: ignore[attr-defined]
+        return kind
+    return type(kind.__name__, (kind,), {"get_attributes": classmethod(lambda cls: names)})

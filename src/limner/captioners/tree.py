@@ -1,0 +1,350 @@
+"""Decoding and scoring behind a visual prefix that the model itself prefills, once for all captions of it.
+
+In the pass that scores captions, several captions of an image stand in one row behind the one shared prefix:
+every token sees the prefix and the earlier tokens of its own caption, so that what it sees, and with it every
+gradient, is what a row of its own would give. Keys and values of the prefix carry the gradient back.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from transformers import DynamicCache, LogitsProcessor
+from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
+
+from limner.captioners.base import Generated
+from limner.captioners.packing import Slots, added, sharing
+from limner.captioners.prefix_inputs import Prefix
+from limner.captioners.search import beam_settings, chosen_logprobs, cut_at_end, sample
+from limner.decoding import Decoding
+from limner.errors import UserError
+
+PROBE = 1e-3
+"""Relative error at which two ways to score count as one; sums in another order give less."""
+PROBE_HALF = 5e-2
+"""The same in half precision; 7e-3 is usual, a mask that shows too much gives 3e-1."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A prefix that went through the model. B rows, L positions, H hidden size."""
+
+    cache: DynamicCache
+    """Keys and values, with gradient where it is on."""
+    last: torch.Tensor
+    """(B, H) the hidden state that predicts the first token."""
+
+
+@dataclass(frozen=True)
+class PrefixedLM:
+    """A vision-language model seen as a language model behind a prefix, with its special tokens."""
+
+    model: Any
+    """A `...ForConditionalGeneration` of transformers."""
+    encoded: Callable[[Prefix], dict[str, Any] | None]
+    """Gives the image features of a prefix in the form that the model's forward takes."""
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    never: tuple[int, ...] = ()
+    """Tokens that no caption holds: the model would look for a picture at them."""
+    packed: bool = True
+    """Whether captions of one image may share a row."""
+    found: dict[str, bool] = field(default_factory=dict[str, bool])
+    """What `packs` has found out about the model."""
+
+    @property
+    def core(self) -> Any:
+        """The model without its output layer."""
+        return self.model.base_model
+
+    @property
+    def text_config(self) -> Any:
+        """The settings of the language model."""
+        return self.model.config.get_text_config()
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., V) float32 logits."""
+        logits = self.model.get_output_embeddings()(hidden).float()
+        cap = getattr(self.text_config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def prefill(self, prefix: Prefix) -> Filled:
+        """Send a prefix through the model's own forward: its masks, its positions, its image tokens."""
+        cache = self.new_cache()
+        out = self.core(**self._prompt(prefix), past_key_values=cache, use_cache=True)
+        return Filled(cache, out.last_hidden_state[:, -1])
+
+    def new_cache(self) -> DynamicCache:
+        """An empty cache that keeps every position, also those beyond a sliding window: masks hide them."""
+        return DynamicCache() if self.kinds() is not None else DynamicCache(config=self.model.config)
+
+    def kinds(self) -> tuple[str, ...] | None:
+        """The kinds of attention of the layers, "full_attention" or "sliding_attention"; None: others."""
+        config = self.text_config
+        sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        kinds = getattr(config, "layer_types", None) or ["sliding_attention" if sliding else "full_attention"]
+        found = tuple(sorted(set(kinds)))
+        return found if set(found) <= {"full_attention", "sliding_attention"} else None
+
+    def step(
+        self,
+        filled: Filled,
+        tokens: torch.Tensor,
+        *,
+        positions: torch.Tensor,
+        mask: torch.Tensor | dict[str, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """(rows, T, H) hidden states of tokens behind what the cache holds, which grows by them.
+
+        Args:
+            filled: `rows` rows.
+            tokens: (rows, T) int64.
+            positions: (rows, T) int64.
+            mask: what each token sees; None: everything before it.
+        """
+        out = self.core(
+            input_ids=tokens, position_ids=self._axes(positions), attention_mask=mask,
+            past_key_values=filled.cache, use_cache=True,
+        )  # fmt: skip
+        return out.last_hidden_state
+
+    def states(self, prefix: Prefix, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
+        """(N, T, H) hidden states that predict each of the (N, T) tokens; 0 where the mask is False.
+
+        Args:
+            prefix: B rows, shared by N / B captions each.
+            tokens: (N, T).
+            caption_mask: (N, T) bool.
+        """
+        if not self.packs():
+            return self._alone(prefix, tokens, caption_mask)
+        return self._shared(prefix, tokens, caption_mask)
+
+    def logprobs(
+        self, prefix: Prefix, tokens: torch.Tensor, caption_mask: torch.Tensor, smoothing: float = 0.0
+    ) -> torch.Tensor:
+        """(N, T) float32 log-probabilities of the tokens after the prefix; 0 where the mask is False.
+
+        Only caption positions reach the output layer.
+        """
+        states = self.states(prefix, tokens, caption_mask)
+        return chosen_logprobs(self.head(states[caption_mask]), tokens, caption_mask, smoothing)
+
+    @torch.no_grad()
+    def generate(
+        self, prefix: Prefix, decoding: Decoding, *, captions: int, generator: torch.Generator | None
+    ) -> Generated:
+        """Captions after B prefixes: sampled or greedy here, beams by transformers.
+
+        A caption is cut where the language model has no more positions, also before `max_new_tokens`.
+
+        Raises:
+            UserError: the prefix leaves no position for a caption.
+        """
+        limit = getattr(self.text_config, "max_position_embeddings", None)
+        longest = decoding.max_new_tokens
+        if limit is not None:
+            room = int(limit) - prefix.ids.shape[1]
+            if room < 1:
+                raise UserError(
+                    f"the prompt is too long with its pictures: {1 - room} tokens more than the language "
+                    "model has positions; give fewer or smaller pictures, or a shorter prompt"
+                )
+            longest = min(longest, room)
+        decoding = replace(
+            decoding, max_new_tokens=longest, min_new_tokens=min(decoding.min_new_tokens, longest)
+        )
+        if decoding.num_beams > 1:
+            return self._beams(prefix, decoding, captions)
+        steps = CachedSteps(self, prefix, captions)
+        rows = len(prefix.ids) * captions
+        return sample(steps, rows, decoding, self.eos_ids, self.pad_id, generator, self.never)
+
+    def packs(self) -> bool:
+        """Whether captions that share a row score as they do when they are generated; tried out once.
+
+        Raises:
+            UserError: neither captions that share a row nor captions with a row each do.
+        """
+        if not self.found:
+            self.found["packs"] = self._try_out()
+        return self.found["packs"]
+
+    @torch.no_grad()
+    def _try_out(self) -> bool:
+        """Score three made-up captions after made-up words token by token, packed, and a row each."""
+        some = torch.arange(15, device=self.model.device)
+        words = (some * 7 + 5) % min(self.text_config.vocab_size, 1000)
+        positions = some[:6].expand(self.axes, 1, -1)
+        prefix = Prefix(words[None, :6], None, positions, {}, {})
+        tokens = words[6:].view(3, 3)
+        mask = torch.ones_like(tokens, dtype=torch.bool)
+        steps = CachedSteps(self, prefix, 3)
+        stepped = [steps.logits(None), steps.logits(tokens[:, 0]), steps.logits(tokens[:, 1])]
+        wanted = torch.stack(stepped, 1)
+
+        half = torch.is_autocast_enabled(wanted.device.type) or steps.filled.last.dtype.itemsize < 4
+        allowed = PROBE_HALF if half else PROBE
+
+        def equal(found: torch.Tensor) -> bool:
+            return float((self.head(found) - wanted).norm() / (wanted - wanted.mean()).norm()) < allowed
+
+        whole = self.model(input_ids=torch.cat([prefix.ids.expand(3, -1), tokens], 1)).logits[:, 5:-1]
+        if float((whole - wanted).norm() / wanted.norm()) > allowed:
+            raise UserError(
+                f"{type(self.model).__name__}: its logits are not what its output layer gives here; "
+                "this class cannot be trained"
+            )
+        attention = self.text_config._attn_implementation
+        masked = self.kinds() is not None and attention in ("sdpa", "eager")  # takes a mask of ours
+        if self.packed and masked and equal(self._shared(prefix, tokens, mask)):
+            return True
+        if not equal(self._alone(prefix, tokens, mask)):
+            raise UserError(
+                f"{type(self.model).__name__}: captions cannot be scored as they are generated; "
+                "this class cannot be trained"
+            )
+        return False
+
+    @property
+    def axes(self) -> int:
+        """How many numbers a position has: 3 where time, height and width have their own."""
+        return 3 if hasattr(self.core, "get_rope_index") else 1
+
+    def _axes(self, positions: torch.Tensor) -> torch.Tensor:
+        """(rows, T) positions of text as the model takes them."""
+        return positions.expand(3, -1, -1) if self.axes == 3 else positions
+
+    def _prompt(self, prefix: Prefix) -> dict[str, Any]:
+        """The arguments of the model's forward for a prefix."""
+        given: dict[str, Any] = {
+            "input_ids": prefix.ids,
+            "attention_mask": None if prefix.there is None else prefix.there.long(),
+            "position_ids": prefix.positions if self.axes == 3 else prefix.positions[0],
+        }
+        takes = inspect.signature(self.core.forward).parameters
+        given |= {name: mark for name, mark in prefix.marks.items() if name in takes}
+        if "is_first_iteration" in takes:  # PaliGemma's prompt sees all of itself
+            given["is_first_iteration"] = True
+        features = self.encoded(prefix)
+        return given if features is None else {**given, "mm_encoder_outputs": features}
+
+    def _shared(self, prefix: Prefix, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
+        """`states` with several captions a row, all of them behind one prefill of their prefix."""
+        filled = self.prefill(prefix)
+        captions = len(tokens) // len(prefix.ids)
+        out = filled.last.new_zeros(*tokens.shape, filled.last.shape[-1])
+        out[:, 0] = filled.last.repeat_interleave(captions, 0)
+        fed = caption_mask[:, 1:]  # a token is fed where one after it is to be predicted
+        if not fed.any():
+            return out
+        together = sharing(captions, tokens=fed.shape[1], prefix=prefix.ids.shape[1])
+        slots = Slots.of(fed, together)
+        rows = len(slots.caption)
+        per_prefix = rows // len(prefix.ids)
+        if per_prefix > 1:
+            filled.cache.batch_repeat_interleave(per_prefix)
+        chosen = tokens[slots.caption, slots.time].masked_fill(~slots.used, self.pad_id)
+        first = prefix.after.repeat_interleave(per_prefix)[:, None]
+        hidden = self.step(
+            filled, chosen, positions=first + slots.time, mask=self._tree(prefix, slots, per_prefix)
+        )
+        where = slots.caption[slots.used], slots.time[slots.used] + 1
+        return out.index_put(where, hidden[slots.used].to(out.dtype))
+
+    def _tree(self, prefix: Prefix, slots: Slots, per_prefix: int) -> torch.Tensor | dict[str, torch.Tensor]:
+        """(rows, 1, W, L + W) what each slot sees; by kind of attention where layers differ in it."""
+        there = torch.ones_like(prefix.ids, dtype=torch.bool) if prefix.there is None else prefix.there
+        there = there.repeat_interleave(per_prefix, 0)
+        kinds = self.kinds() or ()
+        windows = {
+            "full_attention": None,
+            "sliding_attention": getattr(self.text_config, "sliding_window", None),
+        }
+        masks = {kind: slots.sees(there, windows[kind])[:, None] for kind in kinds}
+        if self.text_config._attn_implementation == "eager":
+            masks = {kind: added(mask, self.model.dtype) for kind, mask in masks.items()}
+        return masks[kinds[0]] if len(kinds) == 1 else masks
+
+    def _alone(self, prefix: Prefix, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
+        """`states` with a row a caption, the prefix before each of them, and no cache."""
+        captions = len(tokens) // len(prefix.ids)
+        rows = prefix.repeat(captions)
+        given = self._prompt(rows)
+        width = tokens.shape[1] - 1
+        later = torch.arange(width, device=tokens.device)
+        positions = self._axes(rows.after[:, None] + later)
+        given["input_ids"] = torch.cat([rows.ids, tokens[:, :-1]], 1)
+        given["position_ids"] = torch.cat([given["position_ids"], positions], -1)
+        given |= {n: torch.nn.functional.pad(m, (0, width)) for n, m in rows.marks.items() if n in given}
+        if given["attention_mask"] is not None:
+            given["attention_mask"] = torch.nn.functional.pad(given["attention_mask"], (0, width), value=1)
+        hidden = self.core(**given, use_cache=False).last_hidden_state[:, rows.ids.shape[1] - 1 :]
+        return hidden * caption_mask[..., None]
+
+    def _beams(self, prefix: Prefix, decoding: Decoding, captions: int) -> Generated:
+        """Beams by transformers' own search, behind the prefix that is prefilled here."""
+        filled = self.prefill(prefix)
+        filled.cache.crop(-1)
+        filled.cache.batch_repeat_interleave(decoding.num_beams)
+        there = torch.ones_like(prefix.ids) if prefix.there is None else prefix.there.long()
+        if self.axes == 3:
+            self.core.rope_deltas = (prefix.after - there.sum(1))[:, None]
+        length = prefix.ids.shape[1]
+        settings = beam_settings(decoding, captions, self.eos_ids, self.pad_id)
+        size = decoding.no_repeat_ngram_size
+        del settings["no_repeat_ngram_size"]  # of the caption only, not of the prompt
+        tokens = self.model.generate(
+            input_ids=prefix.ids, attention_mask=there, past_key_values=filled.cache,
+            suppress_tokens=list(self.never) or None,
+            logits_processor=[BehindPrompt(NoRepeatNGramLogitsProcessor(size), length)] if size else None,
+            **settings,
+        )[:, length:]  # fmt: skip
+        tokens, caption_mask, ended = cut_at_end(tokens, self.eos_ids, self.pad_id)
+        return Generated(tokens, caption_mask, self.logprobs(prefix, tokens, caption_mask), ended)
+
+
+class BehindPrompt(LogitsProcessor):
+    """A processor of logits that looks at the caption alone."""
+
+    def __init__(self, processor: LogitsProcessor, length: int):
+        """With the length of the prompt."""
+        self.processor, self.length = processor, length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """The changed scores (rows, V)."""
+        return self.processor(input_ids[:, self.length :], scores)  # type: ignore[arg-type]
+
+
+class CachedSteps:
+    """Logits of the next token of every growing caption, the tokens before it in a cache."""
+
+    def __init__(self, lm: PrefixedLM, prefix: Prefix, captions: int):
+        """Prefill B prefixes, once for `captions` captions each."""
+        self.lm, self.prefix = lm, prefix
+        self.filled = lm.prefill(prefix)
+        self.captions = captions
+        self.next = prefix.after.repeat_interleave(captions)
+        self.there = None if prefix.there is None else prefix.there.repeat_interleave(captions, 0).long()
+        if captions > 1:
+            self.filled.cache.batch_repeat_interleave(captions)
+
+    def logits(self, chosen: torch.Tensor | None) -> torch.Tensor:
+        """(rows, V) float32 after the tokens (rows,) chosen last; None before the first."""
+        if chosen is None:
+            return self.lm.head(self.filled.last).repeat_interleave(self.captions, 0)
+        if self.there is not None:
+            self.there = torch.nn.functional.pad(self.there, (0, 1), value=1)
+        hidden = self.lm.step(self.filled, chosen[:, None], positions=self.next[:, None], mask=self.there)
+        self.next = self.next + 1
+        return self.lm.head(hidden[:, -1])
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows only."""
+        self.filled.cache.batch_select_indices(rows)
+        self.next = self.next[rows]
+        self.there = None if self.there is None else self.there[rows]
