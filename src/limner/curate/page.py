@@ -67,9 +67,12 @@ def render(files: Files, found: Mapping[str, Any], scored: Sequence[Mapping[str,
         "Answers without the image": found.get("answers without image"),
     }
     environment = Environment(
-        loader=PackageLoader("limner.curate", "template"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("limner.curate", "template"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
         undefined=StrictUndefined,
-    )  # fmt: skip
+    )
     style = PackageLoader("limner.report", "page").get_source(environment, "style.css")[0]
     by_verdict = {name: [row for row in scored if row["verdict"] == name] for name in VERDICTS}
     return environment.get_template("page.html.jinja").render(
@@ -113,7 +116,7 @@ def bars(
 def _letters(found: Mapping[str, Any]) -> list[Bar]:
     most = max([*found["counts"].values(), *found["expected"].values()], default=0) or 1
     return [
-        Bar(letter, f"{count:,} of {found['expected'][letter]:,.0f}", round(100 * count / most, 1),
+        Bar(letter, f"{count:,}, by chance {found['expected'][letter]:,.0f}", round(100 * count / most, 1),
             round(100 * found["expected"][letter] / most, 1))
         for letter, count in found["counts"].items()
     ]  # fmt: skip
