@@ -27,6 +27,20 @@ AnswererModel = Annotated[str, typer.Option(help="The answerer's name at its end
 KeyEnv = Annotated[
     str | None, typer.Option(help="Environment variable that holds the endpoint's key; never the key itself.")
 ]
+DataOption = Annotated[
+    str,
+    typer.Option(help="A folder of images, a .jsonl that names them, world:test, or `kind=msrvtt path=...`."),
+]
+AllowMissing = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Measure on part of a published data set, where it has holes."),
+]
+PrismFolder = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Put what `evaluate prism` found there beside it.")
+]
+PrismSets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FILE[:kind]", help="Questions for Prism; repeatable.")
+]
 
 
 def caption(
@@ -72,12 +86,7 @@ def evaluate(
     ],
     decoding: Decoded = None,
     *,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="A folder of images, a .jsonl that names them, world:test, or `kind=msrvtt path=...`."
-        ),
-    ],
+    data: DataOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file to write.")] = Path("evaluation.json"),
     metrics: Annotated[
         list[str] | None, typer.Option(help="Measures or groups of them (docs/metrics.md); may be repeated.")
@@ -89,10 +98,13 @@ def evaluate(
     centre_crop: Annotated[
         bool, typer.Option(help="Cut images to the square in their middle, as VLRM does.")
     ] = True,
-    allow_missing: Annotated[
-        bool,
-        typer.Option("--allow-missing", help="Measure on part of a published data set, where it has holes."),
-    ] = False,
+    allow_missing: AllowMissing = False,
+    prism: PrismFolder = None,
+    sets: PrismSets = None,
+    answerer: AnswererOption = "",
+    answerer_model: AnswererModel = "",
+    key_env: KeyEnv = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML page to write.")] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
@@ -106,22 +118,19 @@ def evaluate(
     from limner import config
 
     settings = config.decoding(decoding) if decoding else None
-    from limner.evaluate import evaluate_command
+    from limner.prism.beside import Questions, evaluate_all
+    from limner.prism.stages import Answerer
 
-    evaluate_command(
+    asked = Answerer(path=answerer, endpoint_model=answerer_model, key_env=key_env) if answerer else None
+    evaluate_all(
         model,
         data=data,
         out=out,
         metrics=tuple(metrics or ("captions",)),
-        clip=clip,
-        itm=itm,
-        samples=samples,
-        decoding=settings,
-        batch=batch,
-        device=device,
-        dtype=dtype,
-        centre_crop=centre_crop,
-        allow_missing=allow_missing,
+        questions=Questions(folder=prism, sets=tuple(sets or ()), answerer=asked),
+        report=report,
+        **{"clip": clip, "itm": itm, "samples": samples, "decoding": settings, "batch": batch},
+        **{"device": device, "dtype": dtype, "centre_crop": centre_crop, "allow_missing": allow_missing},
         seed=seed,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
@@ -167,28 +167,27 @@ def evaluate_command(
     dtype: str = "float32",
     centre_crop: bool = True,
     allow_missing: bool = False,
+    prism: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """What `limner evaluate` does: caption, measure, print a table, write the file.
 
     Args:
         model: a captioner checkpoint, a run directory (its best checkpoint) or one of its checkpoints, a
-            .jsonl file of captions (rows with "id" and "caption"), or the word "references": the first
-            caption that the data comes with.
-        data: `world:SPLIT` (`world` is `world:test`), a folder of images, a .jsonl file that names images, or
-            settings of a data source: `kind=msrvtt path=msrvtt/ split=test frames=8`.
+            .jsonl file of captions, or the word "references": the first caption that the data comes with.
+        data: `world:SPLIT` (`world` is `world:test`), a folder, a .jsonl file that names images, or settings.
         out: the JSON file to write.
         metrics: groups of measures, or single ones.
         clip: checkpoint for "clip_recall" and "clip_score".
         itm: checkpoint for "itm".
         samples: only the first so many usable samples.
-        decoding: how captions are written; None: as the run's `evaluate.test_decoding` says, or VLRM's own.
+        decoding: how captions are written; None: the run's `evaluate.test_decoding`, or VLRM's own.
         batch: samples in one pass.
         device: where models run.
         dtype: of the captioner's frozen parts.
-        centre_crop: cut each image to the square in its middle, for captioning and for retrieval, as VLRM
-            does (arXiv 2404.01911, section 4).
+        centre_crop: cut each image to the square in its middle, as VLRM does (section 4).
         allow_missing: measure on what can be used where a published data set is not whole.
+        prism: what questions about the captions found, to stand beside it (`PrismResult.plain`).
         seed: of the bootstrap.
 
     Raises:
@@ -207,7 +206,8 @@ def evaluate_command(
             bar.advance(task, len(group))
     if rejects:
         console.print(f"{len(rejects)} items are left out, the first: {rejects[0]}", markup=False)
-    result = _named(gauge.result(seed=seed), writer, data=str(found), centre_crop=centre_crop)
+    result = replace(gauge.result(seed=seed), prism=prism)
+    result = _named(result, writer, data=str(found), centre_crop=centre_crop)
     result.save(out)
     Console().print(result.table())
     console.print(f"written to {out}", markup=False)

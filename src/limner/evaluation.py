@@ -21,6 +21,8 @@ from limner.metrics.bootstrap import Interval, intervals
 from limner.metrics.measures import MEASURES, columns_of, ratios, written, written_interval
 
 Floats = npt.NDArray[np.float64]
+_SHARE = "coverage"
+"""A measure that is written in per cent."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Evaluation:
     """How they were measured: the checkpoints of CLIP and ITM, the seed of the bootstrap."""
     environment: Mapping[str, object] = field(default_factory=dict)
     """What it ran on."""
+    prism: Mapping[str, Any] | None = None
+    """What questions about the captions found, as in prism.json; its intervals resample questions."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -75,6 +79,10 @@ class Evaluation:
         for name, interval in self.summary.items():
             numbers = written(name, interval.value), written_interval(name, interval), str(interval.n)
             table.add_row(MEASURES[name].title, *map(Text, numbers))
+        for title, interval in _prism_rows(self.prism):
+            # shares of right answers are written as other shares are
+            numbers = written(_SHARE, interval.value), written_interval(_SHARE, interval)
+            table.add_row(title, *map(Text, numbers), f"{interval.n} questions")
         return table
 
     def save(self, path: Path) -> None:
@@ -90,6 +98,7 @@ class Evaluation:
             "settings": self.settings,
             "summary": {name: _plain(asdict(interval)) for name, interval in self.summary.items()},
             "environment": self.environment,
+            **({} if self.prism is None else {"prism": self.prism}),
         }
         rows = ",\n  ".join(json.dumps(_row(row)) for row in self.rows)
         text = json.dumps(value, indent=1).removesuffix("\n}") + f',\n "rows": [\n  {rows}\n ]\n}}\n'
@@ -119,6 +128,7 @@ class Evaluation:
                 value["decoding"],
                 value["settings"],
                 value["environment"],
+                value.get("prism"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
@@ -154,6 +164,16 @@ def write_whole(path: Path, text: str) -> None:
 def number(value: float) -> float | None:
     """A number for JSON, which has no NaN."""
     return value if math.isfinite(value) else None
+
+
+def _prism_rows(prism: Mapping[str, Any] | None) -> list[tuple[str, Interval]]:
+    """(title, mean over captions) of every set, then over sets."""
+    if prism is None:
+        return []
+    made = [(f"Prism: {row['title']}", _read_interval(row["mean"])) for row in prism["sets"].values()]
+    return (
+        made if len(made) == 1 else [*made, ("Prism: mean over sets", _read_interval(prism["macro"]["mean"]))]
+    )
 
 
 def _row(row: Row) -> dict[str, object]:

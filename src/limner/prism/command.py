@@ -9,6 +9,8 @@ from rich.console import Console
 
 from limner.prism.result import PrismResult
 from limner.prism.stages import prism
+from limner.report import prism as prism_page
+from limner.report import single
 
 
 def run(sets: Sequence[str], **settings: Any) -> PrismResult:
@@ -23,6 +25,7 @@ def run(sets: Sequence[str], **settings: Any) -> PrismResult:
     """
     found = prism(sets, **settings)
     out = settings["where"].out
+    single.write(prism_page.page(found), out / "prism.html")
     Console().print(found.result.table())
     Console(stderr=True).print(f"written to {out}", markup=False)
     return found.result

@@ -104,15 +104,13 @@ class PrismResult:
         title = Text(f"Prism: {self.model}, answered by {self.answerer}, {self.captions} captions an image")
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         both = "published_mean" in self.macro
-        heads = ["set", "mean", f"best of {self.captions}"]
-        heads += ["published mean", "published best"] if both else []
-        for head in [*heads, "questions", "unscored", "rejected"]:
+        heads = ["mean, 95% interval", f"best of {self.captions}", *(["published"] if both else [])]
+        for head in ["set", *heads, "questions"]:
             table.add_column(head, justify="left" if head == "set" else "right")
         for made in self.sets:
-            counts = (len(made.questions), made.unscored, made.rejected)
-            table.add_row(Text(made.title), *_cells(made.summary, both), *map(str, counts))
+            table.add_row(Text(made.title), *_cells(made.summary, both), _counted(made))
         if len(self.sets) > 1:
-            table.add_row(MACRO, *_cells(self.macro, both), "", "", "", style="bold")
+            table.add_row(MACRO, *_cells(self.macro, both), "", style="bold")
         table.caption, table.caption_justify = Text("\n".join(self.notes())), "left"
         return table
 
@@ -157,16 +155,24 @@ class PrismResult:
             UserError: the file is missing, or is no result of Prism.
         """
         try:
-            value = json.loads(path.read_text(encoding="utf8"))
-            sets = tuple(_read_set(name, row) for name, row in value["sets"].items())
-            return cls(
-                value["model"], value["answerer"], value["captions"], sets, _read(value["macro"]),
-                value["counts"], value["settings"], value["environment"],
-            )  # fmt: skip
+            return cls.of(json.loads(path.read_text(encoding="utf8")))
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: is not a file of `limner evaluate prism`: {error}") from error
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Self:
+        """From `plain`.
+
+        Raises:
+            KeyError, TypeError, AttributeError: it is something else.
+        """
+        sets = tuple(_read_set(name, row) for name, row in value["sets"].items())
+        return cls(
+            value["model"], value["answerer"], value["captions"], sets, _read(value["macro"]),
+            value["counts"], value["settings"], value["environment"],
+        )  # fmt: skip
 
 
 def summed_up(questions: Sequence[Scored], *, seed: int = 0) -> dict[str, Interval]:
@@ -225,9 +231,14 @@ def _cells(summary: Mapping[str, Interval], both: bool) -> list[str]:
         f"{_percent(made.value)} [{_percent(made.low)}, {_percent(made.high)}]" if made.n else "-"
         for made in (summary["mean"], summary["best"])
     ]
-    return cells + (
-        [_percent(summary[f"published_{name}"].value) for name in ("mean", "best")] if both else []
-    )
+    if both:
+        cells.append(" / ".join(_percent(summary[f"published_{name}"].value) for name in ("mean", "best")))
+    return [cell.replace(" [", "\N{NO-BREAK SPACE}[").replace(", ", ",\N{NO-BREAK SPACE}") for cell in cells]
+
+
+def _counted(made: SetResult) -> str:
+    counts = {"unscored": made.unscored, "rejected": made.rejected}
+    return ", ".join([str(len(made.questions)), *(f"{n} {word}" for word, n in counts.items() if n)])
 
 
 def _percent(value: float) -> str:
