@@ -7,8 +7,8 @@
 
 and a step is a mapping with any of `delay` (seconds), `status`, `headers`, `drop` (closes the connection),
 `raw` (the body as it is), `refusal`, `finish_reason` and `answer`: a text, in which {seed}, {max_tokens},
-{temperature} and {last} stand for what was asked, and {number} for a number from 0 to 10 that depends on the
-conversation. Without rules everything is answered "A".
+{temperature} and {last} stand for what was asked, {number} for a number from 0 to 10 and {letter} for one of
+A to D that depend on the conversation. Without rules everything is answered "A".
 """
 
 from __future__ import annotations
@@ -142,8 +142,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         names = {name: body[name] for name in ("seed", "max_tokens", "temperature")}
         answer = step.get("answer")
-        number = crc32(json.dumps(body["messages"]).encode()) % 11
-        text = answer if answer is None else answer.format(**names, last=_last(body), number=number)
+        drawn = crc32(json.dumps(body["messages"]).encode())
+        names |= {"last": _last(body), "number": drawn % 11, "letter": "ABCD"[drawn % 4]}
+        text = answer if answer is None else answer.format(**names)
         message = {"role": "assistant", "content": text, "refusal": step.get("refusal")}
         choice = {"index": 0, "message": message, "finish_reason": step.get("finish_reason", "stop")}
         usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
