@@ -34,8 +34,8 @@ class Reward(base.Reward):
 
     must: tuple[str, ...] = ()
     """Regular expressions that must each be found in the caption."""
-    must_not: tuple[str, ...] = (MARKDOWN, PREAMBLE)
-    """Regular expressions none of which may be found: by default Markdown and preambles ("Sure, ...")."""
+    must_not: tuple[str, ...] | None = None
+    """Regular expressions none of which may be found; null: Markdown, and preambles ("Sure, here is")."""
     min_words: Annotated[int, Ge(0)] = 1
     """Fewer words are too few."""
     max_words: Annotated[int, Ge(1)] | None = None
@@ -64,7 +64,7 @@ class Reward(base.Reward):
             ValueError: a pattern is no regular expression, or a least number is above the most.
         """
         for name in ("must", "must_not"):
-            for pattern in getattr(self, name):
+            for pattern in getattr(self, name) or ():
                 try:
                     re.compile(pattern)
                 except re.error as error:
@@ -104,4 +104,5 @@ class Reward(base.Reward):
 
     @cached_property
     def _patterns(self) -> tuple[list[re.Pattern[str]], list[re.Pattern[str]]]:
-        return [re.compile(each) for each in self.must], [re.compile(each) for each in self.must_not]
+        must_not = (MARKDOWN, PREAMBLE) if self.must_not is None else self.must_not
+        return [re.compile(each) for each in self.must], [re.compile(each) for each in must_not]
