@@ -60,7 +60,7 @@ class Captioning:
     captions: int | None = None
     """n, captions an image; 4, or as many as the file holds, if None."""
     prompt: str | None = None
-    """Text that asks for a caption; the captioner's own, else the published one, if None."""
+    """Text that asks for a caption; a run's own, else the published one where one is needed, if None."""
     decoding: Decoding = field(default=DECODING)
     """How captions are drawn."""
     batch: int = 8

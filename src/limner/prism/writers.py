@@ -142,6 +142,8 @@ def policy_writer(
 ) -> PolicyWriter:
     """Load a captioner: a checkpoint, a run's folder (its best checkpoint) or one of its checkpoints.
 
+    A run is asked as it was trained; a checkpoint of a family that takes a prompt as Prism is published.
+
     Raises:
         UserError: there is no such captioner.
     """
@@ -159,6 +161,8 @@ def policy_writer(
             f"{model}: give a captioner, a run's folder, an endpoint, or a .jsonl file of captions"
         )
     policy = load(model, device=device, dtype=dtype)
+    if prompt is None and policy.settings.prompt:
+        prompt = PROMPT  # families that are asked for a caption are asked in Prism's words
     return PolicyWriter(model, policy, fingerprint(path) if path.is_dir() else "", prompt, decoding)
 
 

@@ -12,11 +12,13 @@ import pytest
 
 import tiny
 import tiny_answerers
+import tiny_qwen
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.prism.asking import Answering
 from limner.prism.result import PrismResult, Scored, macro, summed_up
 from limner.prism.stages import Answerer, Captioning, Where, prism
+from limner.prism.writers import policy_writer
 from limner.world import scenes
 from server import ChatServer
 
@@ -137,6 +139,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow  # a process that imports torch is started and killed
 def test_a_killed_process_is_gone_on_with(tmp_path, sets, captioner):
     """Killed by the kernel while the server is slow; the second time nothing is asked twice."""
     rules = [
@@ -219,6 +222,17 @@ def test_a_captioner_behind_an_endpoint_sees_the_image(tmp_path, sets):
     rows = lines(tmp_path / "out" / "captions.jsonl")
     assert all(len(set(row["captions"])) == 2 for row in rows)  # drawn with different seeds
     assert found.result.sets[0].summary["mean"].n == 3
+
+
+def test_a_chat_model_is_asked_in_the_published_words(tmp_path):
+    written = policy_writer(
+        str(tiny_qwen.qwen25_vl(tmp_path / "qwen")), prompt=None, decoding=SHORT, device="cpu"
+    )
+    assert written.identity["prompt"] == "Please describe this image in detail"
+    picture = scenes.picture(0, 0, "test").resize((64, 64))
+    rows = written.write([picture, picture], 3, seed=0)
+    assert [len(row) for row in rows] == [3, 3]
+    assert rows == written.write([picture, picture], 3, seed=0)
 
 
 def test_several_images_are_captioned_each_for_itself(tmp_path, sets, captioner):
