@@ -137,6 +137,7 @@ def kind_of(hint: Any) -> str:
     if origin is not None:
         return f"mapping to {kind_of(args[1])}"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    names[Any] = "anything"
     return "section" if dataclasses.is_dataclass(hint) else names[hint]
 
 
