@@ -41,13 +41,19 @@ def test_no_file_is_long():
     assert not long
 
 
+def first_line(node: ast.FunctionDef | ast.AsyncFunctionDef, *, command: bool) -> int:
+    """Where a function's length is counted from; a command's options stand one or more lines each."""
+    return node.body[0].lineno if command else node.lineno
+
+
 def test_no_function_is_long():
     long = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
         for path in PYTHON
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES
+        and (node.end_lineno or 0) - first_line(node, command=path.name.startswith("cli")) + 1
+        > MAX_FUNCTION_LINES
     ]
     assert not long
 
@@ -116,7 +122,12 @@ def test_what_is_imported_is_declared_and_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     bare = [re.match(r"[\w-]+", line) for line in project["dependencies"]]
     needed = {match.group().lower() for match in bare if match}
-    dev = {re.split(r"[\[><=]", line)[0].lower() for line in project["optional-dependencies"]["dev"]}
+    groups = {
+        name: {re.split(r"[\[><=]", line)[0].lower() for line in lines}
+        for name, lines in project["optional-dependencies"].items()
+    }
+    dev = groups.pop("dev")
+    needed |= set().union(*groups.values())  # an extra's package is imported where it is used
     owners = importlib.metadata.packages_distributions()
     for folder, declared in (("src", needed), ("tests", needed | dev), ("benchmarks", needed | dev)):
         for module in imported(folder):
