@@ -25,13 +25,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from limner.answering.base import Conversation, Reply
 from limner.answering.draw import number
 from limner.answering.packed import Packed
+from limner.answering.settings import MAX_TOKENS
 from limner.captioners.files import explained, read_config
 from limner.errors import UserError
 from limner.paths import resolve
 from limner.questions import LETTERS
 
-MAX_TOKENS = 8192
-"""Tokens in one pass where nothing else is said."""
 _SPACE = "Ġ▁Ċ \n\t"
 """How tokenizers write white space within a token."""
 
