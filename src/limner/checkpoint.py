@@ -31,10 +31,12 @@ class Progress:
     """The step it was measured at."""
     stale: int = 0
     """Evaluations in a row without a better best."""
+    stopped: str = ""
+    """The alarms that ended the run; empty where none did."""
 
     def over(self, *, steps: int, patience: int | None) -> bool:
-        """Whether the run has all its steps, or `patience` evaluations in a row were no better."""
-        return self.step >= steps or (patience is not None and self.stale >= patience)
+        """Whether all steps are done, `patience` evaluations were no better, or an alarm ended the run."""
+        return self.step >= steps or bool(self.stopped) or (patience is not None and self.stale >= patience)
 
 
 def save(folder: Path, progress: Progress, optimisers: Mapping[str, Optimiser], *, keep: int) -> Path:
@@ -82,10 +84,12 @@ def read_progress(checkpoint: Path) -> Progress:
 
 
 def restore(checkpoint: Path, optimisers: Mapping[str, Optimiser]) -> Progress:
-    """Load parameters and moments in place."""
+    """Load parameters and moments in place. A run that an alarm ended goes on."""
     for name, optimiser in optimisers.items():
         optimiser.load(load_file(checkpoint / f"{name}.safetensors"))
-    return read_progress(checkpoint)
+    progress = read_progress(checkpoint)
+    progress.stopped = ""
+    return progress
 
 
 def choose(run: Path, which: str = "best") -> Path:

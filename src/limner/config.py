@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt
 
 from limner import paths
+from limner.alarms import Watch
 from limner.config_build import Builder, Component
 from limner.config_read import Given, nested, put, read
 from limner.decoding import PUBLISHED, Decoding, Rollout
@@ -137,6 +138,8 @@ class Recipe:
     """How captions are drawn."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """What is measured on the way."""
+    watch: Watch = field(default_factory=Watch)
+    """What raises an alarm."""
     run: Run = field(default_factory=Run)
     """Where and how often results are written."""
     given: Given = field(default_factory=Given, metadata={"section": False}, repr=False)
@@ -239,6 +242,10 @@ def _contradictions(recipe: Recipe) -> list[str]:
         errors.append(
             f"evaluate.patience: {recipe.evaluate.patience}: needs evaluate.best, the measure that must rise"
         )
+    errors += [
+        f"watch.alarms.{key}: this run logs no {key}; see Logged keys in docs/metrics.md"
+        for key in recipe.watch.unknown(recipe.rewards)
+    ]
     if captions % group:
         errors.append(
             f"update.captions: {captions}: must be a multiple of rollout.captions, which is {group}"

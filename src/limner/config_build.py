@@ -171,8 +171,13 @@ class Builder:
 
     def _record(self, path: str, value: Any, *, given: bool) -> Any:
         self.settings[path] = _JSON.dump_python(value, mode="json")
-        self.origins[path] = origin(self._given, path) if given else "default"
+        self.origins[path] = self._origin(path) if given else "default"
         return value
+
+    def _origin(self, path: str) -> str:
+        """Of the value, or of the first value in it: `watch.alarms.watch/words.max=9` gives a mapping."""
+        within = (where for key, where in self._given.items() if f"{key}.".startswith(f"{path}."))
+        return next(within, origin(self._given, path))
 
     def _missing(self, path: str) -> None:
         self.missing.append(path)

@@ -50,10 +50,9 @@ class Show:
         self.bar.stop()
         step, steps = self.progress.step, self.recipe.update.steps
         if kind is None and step < steps:
-            self.bar.console.print(
-                f"stopped at step {step} of {steps}: {self.best} rose in none of the last "
-                f"{self.progress.stale} evaluations"
-            )
+            stale = f"{self.best} rose in none of the last {self.progress.stale} evaluations"
+            why = self.progress.stopped or stale
+            self.bar.console.print(f"stopped at step {step} of {steps}: {why}", markup=False)
 
     def step(self, row: Mapping[str, float | None]) -> None:
         """Move on by one step."""

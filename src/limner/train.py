@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from limner import before_after, checkpoint, report, watch
+from limner.alarms import Alarms
 from limner.captioners.base import Policy, trained_table
 from limner.checkpoint import Progress
 from limner.critic import Critic
@@ -19,7 +20,7 @@ from limner.errors import UserError
 from limner.learner import Learner, Updates
 from limner.progress import Show
 from limner.rollout import roll_out
-from limner.run import Clock, Run, new_folder
+from limner.run import Clock, Run, new_folder, read_metrics
 from limner.score import Judge
 from limner.selection import Evaluator
 from limner.types import Mean, Rollouts, Scores, Targets
@@ -50,6 +51,8 @@ def train(recipe: Recipe, *, resume: Path | None = None) -> Path:
         with Show(recipe, trainer.progress) as show:
             while not trainer.progress.over(steps=recipe.update.steps, patience=recipe.evaluate.patience):
                 show.step(trainer.step())
+        for key in trainer.alarms.never:
+            Console(stderr=True).print(f"watch.alarms.{key}: this run never logged {key}", markup=False)
     finally:
         trainer.close()
     best = before_after.best(trainer.policy, trainer.optimisers["policy"], trainer.folder)
@@ -89,6 +92,8 @@ class Trainer:
         )  # fmt: skip
         self.evaluator = Evaluator(recipe, self.policy)
         self.run = Run(folder, recipe, step=self.progress.step)
+        self.alarms = Alarms(recipe.watch, read_metrics(folder))
+        self.known = set(self.alarms.raised)  # a run that one of these ended was resumed all the same
 
     def step(self) -> dict[str, float | None]:
         """One step of the run; returns the row that was logged."""
@@ -106,21 +111,22 @@ class Trainer:
         with clock.part("value"):
             rollouts, valued = self.critic.backward(rollouts, scores)
         targets = recipe.advantage(rollouts, scores)
-        drift = self._drift(rollouts)
+        drift = watch.drift(
+            self.policy, self.start, rollouts, rows=recipe.update.micro_batch,
+            due=due(self.progress.step + 1, recipe.run.sample_every),
+        )  # fmt: skip
         with clock.part("policy"):
             metrics, refused = self.updates(self.progress.step, rollouts, scores, targets, valued)
         metrics |= drift | watch.rewards(scores, rollouts) | watch.watch(rollouts, scores) | clock.means()
         self.progress.step += 1
         self.progress.position = self.batches.position
-        self._report(rollouts, scores, targets, metrics, refused)
-        return self.run.log(self.progress.step, metrics)
+        return self._report(rollouts, scores, targets, metrics, refused)
 
     def _report(
         self, rollouts: Rollouts, scores: Scores, targets: Targets, metrics: dict[str, Mean], refused: str
-    ) -> None:
-        """Evaluate, write samples and checkpoints when due; stop after too many refused steps in a row."""
-        step, recipe = self.progress.step, self.recipe
-        last = step == recipe.update.steps
+    ) -> dict[str, float | None]:
+        """Evaluate, log, write samples and checkpoints when due; too many refused steps end the run."""
+        step, recipe, last = self.progress.step, self.recipe, self.progress.step == self.recipe.update.steps
         metrics["refused"] = watch.flag(refused)
         metrics["rejected"] = Mean(float(self.rejects.count), 1.0)
         if refused:
@@ -128,22 +134,29 @@ class Trainer:
         self.progress.bad_steps = self.progress.bad_steps + 1 if refused else 0
         if self.progress.bad_steps >= recipe.update.max_bad_steps:
             raise UserError(self._stopped(refused))
-        if due(step, recipe.run.sample_every) or last:
-            self.run.write_samples(step, rollouts, scores, targets, self.policy.tokenizer)
         if (due(step, recipe.evaluate.every) or last) and not refused:
             metrics |= self.evaluator(self.progress)
-        if (
-            due(step, recipe.run.checkpoint_every) or due(step, recipe.evaluate.every) or last
-        ) and not refused:
+        metrics |= self._alarms(metrics)
+        last = last or bool(self.progress.stopped)
+        if due(step, recipe.run.sample_every) or last:
+            self.run.write_samples(step, rollouts, scores, targets, self.policy.tokenizer)
+        row = self.run.log(step, metrics)  # before the checkpoint, so that no row up to it can be missing
+        saves = due(step, recipe.run.checkpoint_every) or due(step, recipe.evaluate.every) or last
+        if saves and not refused:
             checkpoint.save(self.folder / "checkpoints", self.progress, self.optimisers, keep=recipe.run.keep)
+        return row
 
-    def _drift(self, rollouts: Rollouts) -> dict[str, Mean]:
-        """The KL to where the run started, on the steps that write samples; before the update."""
-        if rollouts.reference_logprobs is None and not due(
-            self.progress.step + 1, self.recipe.run.sample_every
-        ):
-            return {}
-        return watch.kl_to_start(self.policy, self.start, rollouts, rows=self.recipe.update.micro_batch)
+    def _alarms(self, metrics: dict[str, Mean]) -> dict[str, Mean]:
+        """Say which numbers went beyond their limits, and end the run where that is wanted."""
+        step = self.progress.step
+        for raised in self.alarms({"step": step} | {name: mean.value for name, mean in metrics.items()}):
+            Console(stderr=True).print(f"step {step}: alarm: {raised}", markup=False, style="red")
+        standing = self.alarms.raised
+        self.known &= standing.keys()
+        if self.recipe.watch.stop_on_alarm and not metrics["refused"].value:
+            new = [raised for key, raised in standing.items() if key not in self.known]
+            self.progress.stopped = "; ".join(f"alarm: {raised}" for raised in new)
+        return watch.alarms(standing)
 
     def _stopped(self, refused: str) -> str:
         found = checkpoint.steps(self.folder / "checkpoints")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
 from limner.advantages.group import zero_spread
 from limner.captioners.base import Policy
 from limner.metrics import phrases
+from limner.metrics.self_praise import praised_words
 from limner.rollout import part_of, reference_logprobs
 from limner.types import Mean, Rollouts, Scores
 
@@ -19,6 +20,8 @@ def watch(rollouts: Rollouts, scores: Scores) -> dict[str, Mean]:
     counts = torch.tensor([float(len(row)) for row in words])
     distinct = torch.tensor([float(len(set(row))) for row in words])
     colours = torch.tensor([float(len(phrases.colours(row))) for row in words])
+    objects = torch.tensor([float(len(phrases.objects(row))) for row in words])
+    praise = torch.tensor([float(bool(praised_words(row.words))) for row in rollouts.words])
     texts = rollouts.texts
     out = {
         "watch/words": Mean.of(counts),
@@ -27,13 +30,48 @@ def watch(rollouts: Rollouts, scores: Scores) -> dict[str, Mean]:
         "watch/distinct": Mean(float(len(set(texts))), float(len(texts))),
         "watch/repetition": Mean.of((1 - distinct / counts).masked_fill(counts == 0, float("nan"))),
         "watch/colours": Mean.of(colours),
+        "watch/objects": Mean.of(objects),
+        "watch/self_praise": Mean.of(praise),
         "unscored": Mean.of((~scores.scored).float()),
     }
-    if rollouts.captions > 1:
+    if rollouts.captions > 1 and scores.parts:
         out["watch/zero_spread"] = Mean.of(zero_spread(scores.totals.view(-1, rollouts.captions)))
     if rollouts.lm_logprobs is not None:
-        out["watch/lm_logprob"] = Mean.of(rollouts.lm_logprobs.sum(1) / rollouts.lengths)
+        out["watch/lm_logprob"] = _per_token(rollouts.lm_logprobs, rollouts)
     return out
+
+
+def _per_token(logprobs: torch.Tensor, rollouts: Rollouts) -> Mean:
+    return Mean.of(logprobs.sum(1) / rollouts.lengths)
+
+
+@torch.no_grad()
+def drift(
+    policy: Policy, start: Mapping[str, torch.Tensor], rollouts: Rollouts, *, rows: int, due: bool
+) -> dict[str, Mean]:
+    """What needs a model to be watched: the KL to the start, and the language model's log-probability.
+
+    Args:
+        policy: before the update.
+        start: its trained parameters as the run started.
+        rollouts: N captions; what they carry for rewards or advantages is not computed again.
+        rows: of the roll-outs to look at, otherwise.
+        due: whether to look at what they do not carry.
+    """
+    out: dict[str, Mean] = {}
+    if due or rollouts.reference_logprobs is not None:
+        out |= kl_to_start(policy, start, rollouts, rows=rows)
+    if due and rollouts.lm_logprobs is None:
+        part = _evenly(rollouts, rows)
+        out["watch/lm_logprob"] = _per_token(policy.lm_logprobs(part.tokens, part.caption_mask), part)
+    return out
+
+
+def _evenly(rollouts: Rollouts, rows: int) -> Rollouts:
+    """About so many rows, of samples evenly spaced."""
+    apart = -(-len(rollouts.tokens) // rows)
+    chosen = torch.arange(0, len(rollouts.samples), apart, device=rollouts.tokens.device)
+    return part_of(rollouts, chosen)[1]
 
 
 @torch.no_grad()
@@ -48,9 +86,7 @@ def kl_to_start(
     """
     part = rollouts
     if part.reference_logprobs is None:
-        count = len(rollouts.samples)
-        chosen = torch.arange(0, count, -(-count * rollouts.captions // rows), device=rollouts.tokens.device)
-        _, part = part_of(rollouts, chosen)
+        part = _evenly(rollouts, rows)
         part = part.replace(reference_logprobs=reference_logprobs(policy, part, rows, start))
     assert part.reference_logprobs is not None
     log_ratio = (part.reference_logprobs - part.logprobs)[part.caption_mask]
@@ -67,6 +103,12 @@ def rewards(scores: Scores, rollouts: Rollouts) -> dict[str, Mean]:
         out[f"reward/{name}"] = Mean.of(values)
         out |= {f"reward/{name}/{key}": mean for key, mean in part.metrics.items()}
     return out
+
+
+def alarms(raised: Iterable[str]) -> dict[str, Mean]:
+    """How many numbers are beyond their limits, and which."""
+    out = {f"alarm/{key}": Mean(1.0, 1.0) for key in raised}
+    return {"alarms": Mean(float(len(out)), 1.0), **out}
 
 
 def flag(reason: str) -> Mean:

@@ -28,7 +28,7 @@ run: {{name: keys, device: cpu, sample_every: 1}}
 """
 OTHERS = [
     "run.name=others", "update.passes=2", "advantage.kind=group_relative", "objective.kind=clipped_ratio",
-    "objective.kl=0.1",
+    "objective.kl=0.1", "watch={window: 1, alarms: {watch/words: {min: 99}}}",
 ]  # fmt: skip
 """Settings that bring what the recipe alone does not log."""
 
@@ -48,7 +48,9 @@ def test_every_logged_key_is_documented_and_every_documented_key_is_logged(logge
     table = PAGE.read_text(encoding="utf8").partition("## Logged keys")[2]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     documented = set(re.findall(r"`([^`]+)`", " ".join(cells)))
-    families = {r"^reward/(?!total).*": "reward/NAME", r"^evaluate/.*": "evaluate/MEASURE"}
+    families = {
+        r"^reward/(?!total).*": "reward/NAME", r"^evaluate/.*": "evaluate/MEASURE", r"^alarm/.*": "alarm/KEY"
+    }  # fmt: skip
     named = set()
     for key in logged:
         for pattern, family in families.items():

@@ -17,7 +17,7 @@ are no letters to Python, and words must not break there."""
 _WORD = re.compile(rf"[^\s{_MARKS}]+(?:['\u2019][^\s{_MARKS}]+)*|[^\s]")
 _YEAR = re.compile(r"[0-9]{4}")
 
-WordList = Literal["articles", "colours", "prepositions"]
+WordList = Literal["articles", "colours", "objects", "prepositions"]
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
@@ -123,3 +123,21 @@ def colours(words: Sequence[str]) -> list[str]:
     """The words that name a colour, in order, repetitions kept."""
     named = load_words("colours")
     return [word for word in words if word in named]
+
+
+def objects(words: Sequence[str]) -> list[str]:
+    """The words that name a thing that can be seen, in the singular or the plural, in order."""
+    named = _objects_and_plurals()
+    return [word for word in words if word in named]
+
+
+@cache
+def _objects_and_plurals() -> frozenset[str]:
+    named = load_words("objects")
+    return named | {_plural(word) for word in named}
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")

@@ -57,7 +57,9 @@ def state(run: RunFiles) -> tuple[str, ...]:
     rows = run.metrics
     step, planned = int(rows[-1]["step"] or 0), run.setting("update.steps")
     said = []
-    if isinstance(planned, int) and step < planned and run.stopped_early:
+    if isinstance(planned, int) and step < planned and run.stopped_by_alarm:
+        said.append(f"ended by an alarm at step {step:,} of {planned:,}")
+    elif isinstance(planned, int) and step < planned and run.stopped_early:
         said.append(f"{step:,} steps of at most {planned:,}: evaluations got no better")
     elif isinstance(planned, int) and step < planned:
         said.append(f"unfinished: step {step:,} of {planned:,}")

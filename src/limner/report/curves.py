@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from limner.alarms import Spell
 from limner.metrics.measures import MEASURES
 from limner.report import labels
 from limner.report.files import RunFiles
@@ -22,6 +23,8 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 10.0, 22.0
 """Margins for ticks."""
 MOST = 320
 """Places along the steps at which a curve is drawn; longer runs are thinned to the extremes between them."""
+LEAST_MARK = 3.0
+"""Least width of a mark."""
 LEAST_SHARE = 0.1
 """Least height of the axis of a share."""
 SPARSE = 24
@@ -47,6 +50,18 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Steps of a chart that are marked."""
+
+    left: float
+    """Where they begin, in SVG units."""
+    width: float
+    """How far they reach, in SVG units."""
+    text: str
+    """What it says."""
+
+
+@dataclass(frozen=True)
 class Chart:
     """One curve, ready to be drawn."""
 
@@ -66,6 +81,8 @@ class Chart:
     """Values."""
     chosen: Tick | None
     """The step of the chosen checkpoint, with the value there."""
+    alarms: tuple[Span, ...]
+    """Where the number was beyond its limits."""
     last: str
     """The last value: the running mean there, where there is one."""
     hover: str
@@ -112,18 +129,23 @@ def build(run: RunFiles) -> Curves:
         seen = values[np.isfinite(values)]
         if not seen.size:
             empty.append(labels.label(key).title)
-        elif seen.size > 1 and np.ptp(seen) == 0:
+        elif seen.size > 1 and np.ptp(seen) == 0 and key not in run.alarms:
             flat.append(f"{labels.label(key).title} {labels.label(key).text(seen[0])}")
         else:
             group = key.partition("/")[0]
-            charts[group if group in GROUPS else ""].append(_chart(key, steps, values, window, chosen))
+            charts[group if group in GROUPS else ""].append(
+                _chart(key, steps, values, window, chosen, run.alarms.get(key, ()))
+            )
     groups = tuple(Group(title, tuple(charts[name])) for name, title in GROUPS.items() if charts[name])
     return Curves(groups, tuple(flat), tuple(empty), window, chosen)
 
 
+_ELSEWHERE = ("step", "seconds", "alarms")
+
+
 def _ordered(keys: Iterable[str]) -> list[str]:
-    """Keys without times, which are shown elsewhere; evaluation measures in the order of tables."""
-    kept = [key for key in keys if key not in ("step", "seconds") and not key.startswith("time/")]
+    """Keys without times and alarms, shown elsewhere; evaluation measures in the order of tables."""
+    kept = [key for key in keys if key not in _ELSEWHERE and not key.startswith(("time/", "alarm/"))]
     places = {f"evaluate/{name}": place for place, name in enumerate(MEASURES)}
     return sorted(kept, key=lambda key: (key != "reward/total", places.get(key, len(places))))
 
@@ -148,7 +170,9 @@ class _Scale:
         return "M" + "L".join(points)
 
 
-def _chart(key: str, steps: Floats, values: Floats, window: int, chosen: int | None) -> Chart:
+def _chart(
+    key: str, steps: Floats, values: Floats, window: int, chosen: int | None, spells: Sequence[Spell]
+) -> Chart:
     label, seen = labels.label(key), np.isfinite(values)
     few = int(seen.sum()) < SPARSE
     smooth = values if few else running_mean(values, window)
@@ -170,10 +194,19 @@ def _chart(key: str, steps: Floats, values: Floats, window: int, chosen: int | N
         x_ticks=tuple(Tick(scale.x(s), f"{s:,.0f}") for s in nice(first, last, 4) if first <= s <= last),
         y_ticks=tuple(Tick(scale.y(v), label.tick(v)) for v in y_ticks),
         chosen=Tick(scale.x(chosen), f"step {chosen:,}") if chosen is not None and within else None,
+        alarms=tuple(_span_of(spell, scale) for spell in spells),
         last=end,
         hover=json.dumps(hover),
-        said=f"{label.title}: from {start} to {end} over steps {first:,.0f} to {last:,.0f}",
+        said=f"{label.title}: from {start} to {end} over steps {first:,.0f} to {last:,.0f}"
+        + "".join(f"; alarm in steps {spell.first:,} to {spell.last:,}" for spell in spells),
     )
+
+
+def _span_of(spell: Spell, scale: _Scale) -> Span:
+    """At least as wide as can be seen."""
+    left, right = scale.x(spell.first), scale.x(spell.last)
+    text = f"alarm, steps {spell.first:,} to {spell.last:,}: {spell.raised.beyond}"
+    return Span(min(left, WIDTH - RIGHT - LEAST_MARK), round(max(right - left, LEAST_MARK), 1), text)
 
 
 def _span(low: float, high: float, share: bool) -> tuple[float, float]:

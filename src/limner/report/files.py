@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from limner.alarms import Alarm, Spell, Watch, spells
 from limner.compare import Comparison, compare
 from limner.errors import UserError
 from limner.evaluation import Evaluation
@@ -47,6 +48,21 @@ class RunFiles:
         if not rows:
             raise Absent("metrics.jsonl holds no step yet.")
         return rows
+
+    @cached_property
+    def watch(self) -> Watch:
+        """The limits of logged numbers. Raises Absent."""
+        given = self.setting("watch.alarms", {})
+        try:
+            limits = {key: limit and Alarm(**limit) for key, limit in given.items()}
+            return Watch(limits, int(self.setting("watch.window", Watch.window)))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise Absent(f"resolved.json: watch is not as limner writes it: {error}.") from error
+
+    @cached_property
+    def alarms(self) -> dict[str, list[Spell]]:
+        """When numbers were beyond their limits, by key, judged anew. Raises Absent."""
+        return spells(self.watch, self.metrics)
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -118,6 +134,11 @@ class RunFiles:
         """Whether the run ended because `evaluate.patience` evaluations in a row were no better."""
         stale, patience = self._progress("stale"), self.setting("evaluate.patience")
         return isinstance(stale, int) and isinstance(patience, int) and stale >= patience
+
+    @cached_property
+    def stopped_by_alarm(self) -> str:
+        """The alarms that ended the run; empty where none did."""
+        return str(self._progress("stopped") or "")
 
     def _progress(self, key: str) -> object:
         """A value of the last checkpoint; None where there is none."""

@@ -129,12 +129,12 @@ HEALTHY = {
 @pytest.mark.parametrize(
     ("key", "end", "said"),
     [
-        ("watch/cut", 0.3, "30% of captions are cut"),
-        ("watch/distinct", 0.1, "from 90% to 10%"),
-        ("watch/repetition", 0.6, "from 10% to 60%"),
-        ("watch/lm_logprob", -4.5, f"{M}2.00 to {M}4.50"),
-        ("watch/zero_spread", 0.8, "80% of groups"),
-        ("evaluate/bad_phrases", 0.4, "40% of measured captions"),
+        ("watch/cut", 0.3, "30.0% (at the start 0.0%), above 0.1, from step 24 on"),
+        ("watch/distinct", 0.1, "10.0% (at the start 90.0%), below 0.5 of the start, from step 26 on"),
+        ("watch/repetition", 0.8, "80.0% (at the start 10.0%), above 0.6, from step 28 on"),
+        ("watch/lm_logprob", -4.5, f"{M}4.50 (at the start {M}2.00), more than 1 below the start"),
+        ("watch/zero_spread", 0.8, "80.0% (at the start 80.0%), above 0.5, from step 21 on: groups"),
+        ("evaluate/bad_phrases", 0.4, "above 0.1, from step 21 on: measured captions hold bad phrases."),
     ],
 )
 def test_each_sign_of_a_run_gone_astray_raises_its_alarm(key, end, said, tmp_path):
@@ -142,6 +142,17 @@ def test_each_sign_of_a_run_gone_astray_raises_its_alarm(key, end, said, tmp_pat
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (alarm,) = watched.build(RunFiles(tmp_path)).alarms
     assert said in alarm
+
+
+def test_limits_are_those_of_the_recipe(tmp_path):
+    rows = [{"step": step, **HEALTHY, "watch/words": 4.0 + 3.0 * (20 < step < 31)} for step in range(1, 41)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert watched.build(RunFiles(tmp_path)).alarms == ()
+    given = {"watch.alarms": {"watch/words": {"times": 1.5}}, "watch.window": 2}
+    settings = {path: {"value": value, "origin": "given.yaml:1"} for path, value in given.items()}
+    (tmp_path / "resolved.json").write_text(json.dumps(settings))
+    (alarm,) = watched.build(RunFiles(tmp_path)).alarms
+    assert alarm == "Words: 7.00 (at the start 4.00), above 1.5 times the start, in steps 22 to 31."
 
 
 def test_a_healthy_run_raises_none_and_lost_steps_are_named(tmp_path):
