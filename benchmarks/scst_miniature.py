@@ -10,13 +10,14 @@ measured on the test clips with five beams. Finished runs are skipped, so that a
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from miniature import arrow, by_measure, compared, finished, interval, markdown, once, parser
 
 from limner import compare, config, export, train
 from limner.world import clip_captions, clips
@@ -53,24 +54,18 @@ def run(stage: str, frames: int, seed: int, out: Path) -> dict[str, object]:
     seconds = None if started else time.perf_counter() - start
     if stage == "xe" and not exported(frames, seed, out).is_dir():
         export.export(folder, exported(frames, seed, out))
-    both = compare.compare(folder / "evaluation" / "before.json", folder / "evaluation" / "after.json")
     return {
         "stage": stage, "frames": frames, "seed": seed, "threads": torch.get_num_threads(),
-        "seconds": seconds, "compare": both.plain(),
+        "seconds": seconds, "compare": compared(folder),
     }  # fmt: skip
 
 
 def main() -> None:
     """Run what is missing, or print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["run", "table"])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--frames", type=int, nargs="+", default=list(FRAMES))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
+    arguments = parser(__doc__, "run", "table")
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--frames", type=int, nargs="+", default=list(FRAMES))
+    args = arguments.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.what == "table":
         print(table(args.out))
@@ -79,30 +74,27 @@ def main() -> None:
     for seed in args.seeds:
         for frames in args.frames:
             for stage in STAGES:
-                row = args.out / f"{slug(stage, frames, seed)}.json"
-                if not row.exists():
-                    row.write_text(json.dumps(run(stage, frames, seed, args.out), indent=1))
+                once(args.out, slug(stage, frames, seed), partial(run, stage, frames, seed, args.out))
 
 
 def table(out: Path) -> str:
     """Markdown rows of all finished runs, then eight frames against one, paired over the test clips."""
-    rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    rows = finished(out)
     rows.sort(key=lambda row: (-row["frames"], row["seed"], STAGES[::-1].index(row["stage"]) == 0))
     head = ["frames", "seed", "stage", "CIDEr x 100", "change, 95% interval", "BLEU-4", "ROUGE-L", "words",
             "distinct", "motions right", "seconds"]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    made = []
     for row in rows:
-        measured = {m["measure"]: m for m in row["compare"]["differences"]}
-        cells = [
+        measured = by_measure(row["compare"])
+        made.append([
             str(row["frames"]), str(row["seed"]), row["stage"], arrow(measured["cider"], 100),
             interval(measured["cider"]["change"]), arrow(measured["bleu_4"], 1, 3),
-            arrow(measured["rouge_l"], 1, 3), arrow(measured["words"], 1),
+            arrow(measured["rouge_l"], 1, 3), arrow(measured["words"]),
             arrow(measured["distinct_captions"], 1, 0),
             motions(out / slug(row["stage"], row["frames"], row["seed"]) / "evaluation"),
             "" if row["seconds"] is None else f"{row['seconds']:.0f}",
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *frames_compared(rows, out)])
+        ])  # fmt: skip
+    return "\n".join([*markdown(head, made), "", *frames_compared(rows, out)])
 
 
 def motions(folder: Path) -> str:
@@ -119,26 +111,15 @@ def motions(folder: Path) -> str:
 
 def frames_compared(rows: list[dict[str, Any]], out: Path) -> list[str]:
     """What eight frames gain over one after a stage, by seed."""
-    lines = ["| stage | seed | CIDEr x 100 with 1 frame -> 8 | change, 95% interval |", "|---|---|---|---|"]
+    made = []
     for stage in STAGES:
         for seed in sorted({row["seed"] for row in rows}):
             files = [out / slug(stage, frames, seed) / "evaluation" / "after.json" for frames in (1, 8)]
             if all(file.is_file() for file in files):
                 found = compare.compare(*files).plain()["differences"]
                 cider = next(row for row in found if row["measure"] == "cider")
-                lines.append(f"| {stage} | {seed} | {arrow(cider, 100)} | {interval(cider['change'])} |")
-    return lines
-
-
-def arrow(row: dict[str, Any], scale: float, digits: int = 1) -> str:
-    """Before and after."""
-    return f"{scale * row['a']:.{digits}f} -> {scale * row['b']:.{digits}f}"
-
-
-def interval(change: dict[str, float]) -> str:
-    """A change of CIDEr on the x 100 scale with its interval."""
-    value, low, high = (100 * change[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
+                made.append([stage, str(seed), arrow(cider, 100), interval(cider["change"])])
+    return markdown(["stage", "seed", "CIDEr x 100 with 1 frame -> 8", "change, 95% interval"], made)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,18 @@ compositions, beam 5.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from miniature import arrow, by_measure, compared, finished, interval, markdown, once, parser
 
-from limner import compare, config, evaluate, train
+from limner import config, evaluate, train
+from limner.run import read_metrics
 
 MODELS = {"captioner.path": "captioner", "rewards.itm.path": "itm", "evaluate.clip": "clip"}
 ABLATIONS: dict[str, list[str]] = {
@@ -72,37 +74,29 @@ def run(job: Job, out: Path) -> dict[str, object]:
     recipe = config.load(job.recipe, overrides_of(job, out))
     started = (folder / "resolved.json").is_file()
     train.train(recipe, resume=folder if started else None)
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = read_metrics(folder)
     unseen = folder / "evaluation" / "unseen.json"
     start = time.perf_counter()
     evaluate.evaluate_command(
         str(folder), data="world:unseen", out=unseen, metrics=recipe.evaluate.metrics,
         clip=recipe.evaluate.clip,
     )  # fmt: skip
-    both = compare.compare(
-        folder / "evaluation" / "before.json", folder / "evaluation" / "after.json"
-    ).plain()
     return {
         "name": job.name, "world": job.world, "seed": job.seed, "threads": torch.get_num_threads(),
-        "train_seconds": sum(step["seconds"] for step in steps),
-        "unseen_seconds": time.perf_counter() - start, "compare": both,
+        "train_seconds": sum(step["seconds"] or 0.0 for step in steps),
+        "unseen_seconds": time.perf_counter() - start, "compare": compared(folder),
         "unseen": json.loads(unseen.read_text())["summary"],
     }  # fmt: skip
 
 
 def main() -> None:
     """Run what is missing, or print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["run", "ablate", "table"])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--world", action="append", default=[], metavar="NUMBER=FOLDER")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--itm-one-word", default="", help="folder of the ablation's ITM")
-    parser.add_argument("--only", default="", help="ablations whose name starts with this")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
+    arguments = parser(__doc__, "run", "ablate", "table")
+    arguments.add_argument("--world", action="append", default=[], metavar="NUMBER=FOLDER")
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    arguments.add_argument("--itm-one-word", default="", help="folder of the ablation's ITM")
+    arguments.add_argument("--only", default="", help="ablations whose name starts with this")
+    args = arguments.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.what == "table":
         print(table(args.out))
@@ -119,9 +113,7 @@ def main() -> None:
             )
         jobs = [job for job in jobs if job.name.startswith(args.only)]
     for job in jobs:
-        row = args.out / f"{slug(job)}.json"
-        if not row.exists():
-            row.write_text(json.dumps(run(job, args.out), indent=1))
+        once(args.out, slug(job), partial(run, job, args.out))
 
 
 def place(row: dict[str, Any]) -> str:
@@ -131,37 +123,33 @@ def place(row: dict[str, Any]) -> str:
 
 def validated(folder: Path) -> list[float]:
     """Facts F1 on the validation scenes, at every evaluation."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row["evaluate/facts_f1"] for row in rows if "evaluate/facts_f1" in row]
+    values = [row.get("evaluate/facts_f1") for row in read_metrics(folder)]
+    return [value for value in values if value is not None]
 
 
 def table(out: Path) -> str:
     """Markdown rows of all finished runs."""
-    rows = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     head = [
         "run", "world", "seed", "R@1", "rise, 95% interval", "coverage", "true", "relations true", "words",
         "bad phrases", "distinct", "unseen: R@1", "unseen: coverage", "unseen: true",
         "F1 at steps 25, 50, 75, 100, 125",
     ]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in rows:
-        measured = {m["measure"]: m for m in row["compare"]["differences"]}
-        before = {name: m["a"] for name, m in measured.items()}
+    made = []
+    for row in finished(out):
+        measured = by_measure(row["compare"])
         after = {name: m["b"] for name, m in measured.items()}
-        rise = measured["clip_recall_r1"]["change"]
         unseen = {name: m["value"] for name, m in row["unseen"].items()}
-        cells = [
+        made.append([
             row["name"], row["world"], str(row["seed"]),
-            f"{before['clip_recall_r1']:.3f} -> {after['clip_recall_r1']:.3f}",
-            f"+{rise['value']:.3f} [{rise['low']:.3f}, {rise['high']:.3f}]",
-            f"{before['coverage']:.3f} -> {after['coverage']:.3f}", f"{after['facts_true']:.3f}",
-            f"{after['relations_true']:.3f}", f"{before['words']:.1f} -> {after['words']:.1f}",
+            arrow(measured["clip_recall_r1"], 1, 3),
+            interval(measured["clip_recall_r1"]["change"], 1, 3),
+            arrow(measured["coverage"], 1, 3), f"{after['facts_true']:.3f}",
+            f"{after['relations_true']:.3f}", arrow(measured["words"]),
             f"{after['bad_phrases']:.3f}", f"{after['distinct_captions']:.0f}",
             f"{unseen['clip_recall_r1']:.3f}", f"{unseen['coverage']:.3f}", f"{unseen['facts_true']:.3f}",
             ", ".join(f"{value:.2f}" for value in validated(out / place(row))[:5]),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        ])  # fmt: skip
+    return "\n".join(markdown(head, made))
 
 
 if __name__ == "__main__":
