@@ -2,14 +2,20 @@
 
 import json
 import math
+import random
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from limner.answering.draw import shuffled
+from limner.answering.exam import Answer
 from limner.data.world import Source
 from limner.evaluation import Evaluation, Row, summed_up
+from limner.questions import questions_of
 from limner.report import images
+from limner.types import Sample
+from limner.world.questions import answer
 from limner.world.truth import check
 
 STEPS = 60
@@ -121,10 +127,23 @@ def _evaluations(run: Path) -> None:
                 "words": float(len(caption.split())),
                 "coverage": truth.coverage,
             }
-            rows.append(Row(sample.id, caption, measures, facts))
+            rows.append(Row(sample.id, caption, measures, facts, asked(sample, caption)))
         Evaluation(tuple(rows), _summary(rows), which, "world:test").save(
             run / "evaluation" / f"{which}.json"
         )
+
+
+def asked(sample: Sample, caption: str) -> tuple[dict, ...]:
+    """The sample's questions, answered by the rule that reads captions of the miniature world."""
+    rows = []
+    for place, question in enumerate(questions_of(sample)):
+        drawn = shuffled(question, random.Random(f"{sample.id} {place}"))
+        found = answer(caption, question)
+        letter = (
+            drawn.cannot if found is None else drawn.letters[drawn.options.index(question.options[found])]
+        )
+        rows.append(Answer(float(letter in drawn.right), letter).shown(drawn))
+    return tuple(rows)
 
 
 def _summary(rows) -> dict:

@@ -35,8 +35,9 @@ def measure(recipe: Recipe, policy: Policy, folder: Path, *, name: str) -> None:
     from limner.report import images
 
     gauge = Gauge(
-        settings.metrics, clip=settings.clip, itm=settings.itm, captioner=policy, device=str(policy.device)
-    )
+        settings.metrics, clip=settings.clip, itm=settings.itm, qa=settings.qa, captioner=policy,
+        device=str(policy.device), dtype=recipe.run.dtype,
+    )  # fmt: skip
     samples = usable(settings.test, allow_missing=settings.allow_missing)
     batch = recipe.update.micro_batch
     groups = iter(lambda: [cropped(sample) for sample in islice(samples, batch)], [])

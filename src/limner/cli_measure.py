@@ -24,6 +24,10 @@ AnswererOption = Annotated[
     str, typer.Option(metavar="PATH|URL", help="A causal language model, or an OpenAI-compatible endpoint.")
 ]
 AnswererModel = Annotated[str, typer.Option(help="The answerer's name at its endpoint.")]
+QaSettings = Annotated[
+    list[str] | None,
+    typer.Option(metavar="setting=value", help="How it is asked for the measures qa; see evaluate.qa."),
+]
 KeyEnv = Annotated[
     str | None, typer.Option(help="Environment variable that holds the endpoint's key; never the key itself.")
 ]
@@ -104,6 +108,7 @@ def evaluate(
     answerer: AnswererOption = "",
     answerer_model: AnswererModel = "",
     key_env: KeyEnv = None,
+    qa: QaSettings = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML page to write.")] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -122,6 +127,7 @@ def evaluate(
     from limner.prism.stages import Answerer
 
     asked = Answerer(path=answerer, endpoint_model=answerer_model, key_env=key_env) if answerer else None
+    asking = config.asking(answerer, qa or (), model=answerer_model, key_env=key_env) if answerer else None
     evaluate_all(
         model,
         data=data,
@@ -129,7 +135,7 @@ def evaluate(
         metrics=tuple(metrics or ("captions",)),
         questions=Questions(folder=prism, sets=tuple(sets or ()), answerer=asked),
         report=report,
-        **{"clip": clip, "itm": itm, "samples": samples, "decoding": settings, "batch": batch},
+        **{"clip": clip, "itm": itm, "qa": asking, "samples": samples, "decoding": settings, "batch": batch},
         **{"device": device, "dtype": dtype, "centre_crop": centre_crop, "allow_missing": allow_missing},
         seed=seed,
     )

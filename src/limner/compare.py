@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,9 @@ def _left_out(first: Evaluation, second: Evaluation, *, whole: bool) -> dict[str
         if None not in models and models[0] != models[1]:
             reason = f"{group} is not compared: measured with {models[0]} and with {models[1]}"
             wrong.append((GROUPS[group], reason))
+    unlike = _unlike(first.settings.get("qa"), second.settings.get("qa"))
+    if unlike:
+        wrong.append((GROUPS["qa"], f"qa is not compared: asked in two ways, unlike in {', '.join(unlike)}"))
     if not whole:
         wrong += [(names, f"{what} is not compared: {why}") for names, what, why in OF_THE_SET]
     reasons: dict[str, str] = {}
@@ -154,6 +157,13 @@ def _left_out(first: Evaluation, second: Evaluation, *, whole: bool) -> dict[str
             holder = first if name in first.summary else second
             reasons[name] = f"{name} is not compared: only in the evaluation of {holder.model}"
     return reasons
+
+
+def _unlike(first: Any, second: Any) -> list[str]:
+    """Settings of two mappings that differ; none where one of them is no mapping."""
+    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
+        return []
+    return [key for key in {**first, **second} if first.get(key) != second.get(key)]
 
 
 def _difference(name: str, a: Summed, b: Summed, change: Interval) -> Difference:

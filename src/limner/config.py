@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt
 
 from limner import paths
 from limner.alarms import Watch
+from limner.answering.settings import Asking
 from limner.config_build import Builder, Component
 from limner.config_read import Given, nested, put, read
 from limner.decoding import PUBLISHED, Decoding, Rollout
@@ -81,6 +82,8 @@ class Evaluate:
     """CLIP checkpoint for recall. No reward should see this one."""
     itm: str | None = None
     """Image-text matching checkpoint to measure with."""
+    qa: Asking | None = None
+    """Who answers the questions of the samples from their captions, for the measures `qa`, and how."""
     best: str | None = None
     """Measure by which the best checkpoint is kept, the higher the better; null keeps none."""
     patience: Positive | None = None
@@ -210,11 +213,39 @@ def decoding(overrides: Sequence[str], base: Decoding = PUBLISHED) -> Decoding:
     Raises:
         UserError: Everything that is wrong with them, one line each.
     """
-    tree, origins, typed = put({}, {}, overrides)
+    return _section(Decoding, {}, overrides, title="decoding settings", base=base)
+
+
+def asking(
+    answerer: str, overrides: Sequence[str] = (), *, model: str = "", key_env: str | None = None
+) -> Asking:
+    """Who answers questions about captions, as `evaluate.qa` holds it.
+
+    Args:
+        answerer: A causal language model, or the address of an endpoint.
+        overrides: `setting=value` for the others.
+        model: The answerer's name at its endpoint.
+        key_env: Name of the environment variable with the endpoint's key.
+
+    Raises:
+        UserError: Everything that is wrong with them, one line each.
+    """
+    who: dict[str, Any] = {"path": answerer}
+    if answerer.startswith(("http://", "https://")):
+        if not model:
+            raise UserError(f"{answerer}: name the model there: --answerer-model NAME")
+        who = {"endpoint": {"base_url": answerer, "model": model, "key_env": key_env}}
+    return _section(Asking, who, overrides, title=f"settings of the answerer {answerer}")
+
+
+def _section(
+    cls: type, given: dict[str, Any], overrides: Sequence[str], *, title: str, base: Any = None
+) -> Any:
+    tree, origins, typed = put(given, {}, overrides)
     builder = Builder(origins, typed, complete=True)
-    built = builder.build(Decoding, tree, base)
+    built = builder.build(cls, tree, base)
     if builder.errors:
-        raise UserError("\n".join(["decoding settings:", *builder.errors]))
+        raise UserError("\n".join([f"{title}:", *builder.errors]))
     return built
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 from rich.progress import Progress
 
+from limner.answering.exam import Exam
+from limner.answering.settings import Asking
 from limner.authors import Author, author
 from limner.data.named import source as source_of
 from limner.data.usable import usable
-from limner.devices import torch_device
+from limner.devices import torch_device, torch_dtype
 from limner.errors import UserError
 from limner.evaluation import Evaluation, Row, summed_up
 from limner.meters import (
@@ -27,6 +29,7 @@ from limner.meters import (
     ItmMeter,
     LanguageModelMeter,
     Meter,
+    QaMeter,
     ReferenceMeter,
 )
 from limner.metrics.measures import chosen, columns_of
@@ -49,6 +52,7 @@ def evaluate(
     metrics: Sequence[str] = ("captions",),
     clip: str | ClipModel | None = None,
     itm: str | ItmModel | None = None,
+    qa: Asking | Exam | None = None,
     captioner: Policy | None = None,
     batch: int = 64,
     seed: int = 0,
@@ -61,6 +65,7 @@ def evaluate(
         metrics: groups of measures, or single ones (docs/metrics.md).
         clip: for "clip_recall" and "clip_score": a checkpoint, or a loaded CLIP.
         itm: for "itm": a checkpoint, or a loaded model.
+        qa: for "qa": who answers questions and how, or a loaded answerer.
         captioner: for "language_model": the captioner whose language model is asked.
         batch: images and texts in one pass.
         seed: of the bootstrap.
@@ -69,7 +74,7 @@ def evaluate(
         UserError: there is nothing to measure, or a measure needs what was not given.
     """
     device = str(captioner.device) if captioner is not None else "auto"
-    gauge = Gauge(metrics, clip=clip, itm=itm, captioner=captioner, device=device)
+    gauge = Gauge(metrics, clip=clip, itm=itm, qa=qa, captioner=captioner, device=device)
     if len(captions) != len(samples):
         raise ValueError(f"{len(captions)} captions of {len(samples)} samples")
     for start in range(0, len(samples), batch):
@@ -86,10 +91,12 @@ class Gauge:
         *,
         clip: str | ClipModel | None = None,
         itm: str | ItmModel | None = None,
+        qa: Asking | Exam | None = None,
         captioner: Policy | None = None,
         device: str = "auto",
+        dtype: str = "float32",
     ):
-        """Load what the measures need.
+        """Load what the measures need; an answerer in `dtype`.
 
         Raises:
             UserError: a measure is unknown or needs what was not given.
@@ -110,6 +117,11 @@ class Gauge:
                 model = _given(itm, "itm", "an ITM checkpoint: --itm, or evaluate.itm in a recipe")
                 itm = load_itm(model, torch_device(device)) if isinstance(model, str) else model
                 self.meters[group], self.settings["itm"] = ItmMeter(itm), _name(model)
+            elif group == "qa":
+                exam = _given(qa, "qa", "an answerer: --answerer, or evaluate.qa in a recipe")
+                if isinstance(exam, Asking):
+                    exam = Exam.load(exam, device=torch_device(device), dtype=torch_dtype(dtype))
+                self.meters[group], self.settings["qa"] = QaMeter(exam), exam.settings.plain()
             elif group == "language_model":
                 needed = "a captioner's language model, but the captions come from a file"
                 self.meters[group] = LanguageModelMeter(_given(captioner, group, needed))
@@ -144,9 +156,11 @@ class Gauge:
         columns = self.columns()
         facts = self.meters.get("facts")
         claims = facts.facts() if isinstance(facts, FactMeter) else [()] * len(self.rows)
+        qa = self.meters.get("qa")
+        asked = qa.questions() if isinstance(qa, QaMeter) else [()] * len(self.rows)
+        values = [{name: float(column[n]) for name, column in columns.items()} for n in range(len(self.rows))]
         rows = tuple(
-            Row(id, caption, {name: float(column[place]) for name, column in columns.items()}, claims[place])
-            for place, (id, caption) in enumerate(self.rows)
+            Row(id, caption, values[n], claims[n], asked[n]) for n, (id, caption) in enumerate(self.rows)
         )
         settings = self.settings | {"seed": seed}
         return Evaluation(rows, summed_up(columns, seed=seed), settings=settings, environment=environment())
@@ -160,6 +174,7 @@ def evaluate_command(
     metrics: Sequence[str] = ("captions",),
     clip: str | None = None,
     itm: str | None = None,
+    qa: Asking | None = None,
     samples: int | None = None,
     decoding: Decoding | None = None,
     batch: int = 64,
@@ -180,11 +195,12 @@ def evaluate_command(
         metrics: groups of measures, or single ones.
         clip: checkpoint for "clip_recall" and "clip_score".
         itm: checkpoint for "itm".
+        qa: who answers for "qa", and how.
         samples: only the first so many usable samples.
         decoding: how captions are written; None: the run's `evaluate.test_decoding`, or VLRM's own.
         batch: samples in one pass.
         device: where models run.
-        dtype: of the captioner's frozen parts.
+        dtype: of the captioner's frozen parts, and of the answerer.
         centre_crop: cut each image to the square in its middle, as VLRM does (section 4).
         allow_missing: measure on what can be used where a published data set is not whole.
         prism: what questions about the captions found, to stand beside it (`PrismResult.plain`).
@@ -197,7 +213,7 @@ def evaluate_command(
     rejects: list[str] = []
     looked_at = usable(found, samples, allow_missing=allow_missing, rejects=rejects)
     writer = author(model, source=found, samples=samples, decoding=decoding, device=device, dtype=dtype)
-    gauge = Gauge(metrics, clip=clip, itm=itm, captioner=writer.captioner, device=device)
+    gauge = Gauge(metrics, clip=clip, itm=itm, qa=qa, captioner=writer.captioner, device=device, dtype=dtype)
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("captions", total=min(samples or len(found), len(found)))

@@ -37,6 +37,9 @@ class Row:
     """By name; NaN is unscored. With BLEU also the counts that corpus BLEU is made of."""
     facts: tuple[Mapping[str, object], ...] = ()
     """On the miniature world: claims as {"start", "end", "true", "kind"}, counted in `caption.split()`."""
+    questions: tuple[Mapping[str, Any], ...] = ()
+    """What was asked: {"question", "kind", "options", "right", "said", "correct"}; "right" and "said" are
+    letters; without an answer "said" is empty, "correct" is null, and "error" says why."""
 
 
 @dataclass(frozen=True)
@@ -178,11 +181,13 @@ def _prism_rows(prism: Mapping[str, Any] | None) -> list[tuple[str, Interval]]:
 
 def _row(row: Row) -> dict[str, object]:
     value: dict[str, object] = {"id": row.id, "caption": row.caption, "measures": _plain(row.measures)}
-    return value | ({"facts": list(row.facts)} if row.facts else {})
+    value |= {"facts": list(row.facts)} if row.facts else {}
+    return value | ({"questions": list(row.questions)} if row.questions else {})
 
 
 def _read_row(row: Mapping[str, Any]) -> Row:
-    return Row(row["id"], row["caption"], _numbers(row["measures"]), tuple(row.get("facts", ())))
+    facts, questions = tuple(row.get("facts", ())), tuple(row.get("questions", ()))
+    return Row(row["id"], row["caption"], _numbers(row["measures"]), facts, questions)
 
 
 def _read_interval(made: Mapping[str, float | None]) -> Interval:

@@ -6,6 +6,7 @@ number), never images, so that an evaluation of any size fits in memory.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,13 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from limner.answering.draw import Drawn, number, shuffled
+from limner.answering.exam import Answer, Exam
 from limner.errors import UserError
 from limner.metrics.captions import caption_measures, diversity_measures
 from limner.metrics.clip_recall import clip_recall
 from limner.metrics.clip_score import PREFIX, clip_score, ref_clip_score
 from limner.metrics.coco import reference_measures
 from limner.metrics.facts import fact_measures, truth_of
-from limner.types import Sample
+from limner.questions import questions_of
+from limner.types import Mean, Sample
 from limner.world.scenes import Scene
 from limner.world.truth import Fact, Truth
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from limner.vision_language import ClipModel, ItmModel
 
 Floats = npt.NDArray[np.float64]
+LOOKED_AT = 32
+"""Samples without a single question after which none is expected any more."""
 
 
 class Meter(Protocol):
@@ -226,6 +232,65 @@ class FactMeter:
     def facts(self) -> list[tuple[dict[str, object], ...]]:
         """The claims of each caption, as `limner.evaluation.Row` holds them."""
         return [tuple(_claim(fact) for fact in truth.stated) for truth in self.truths]
+
+
+class QaMeter:
+    """How many of its image's questions a language model answers from a caption alone."""
+
+    def __init__(self, exam: Exam):
+        """With the answerer, and how it is asked."""
+        self.exam = exam
+        self.asked: list[tuple[Drawn, ...]] = []
+        self.answers: list[list[Answer]] = []
+
+    def add(self, captions: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Ask all questions of a batch's samples once, the options in an order of the sample's own.
+
+        Raises:
+            UserError: none of the first samples has questions.
+        """
+        asked = [self._shuffled(sample) for sample in samples]
+        self.asked += asked
+        self._have_questions(least=LOOKED_AT)
+        seed = number(self.exam.settings.seed) % 2**31
+        self.answers += self.exam.answers(captions, asked, seed=seed)
+
+    def values(self) -> dict[str, Floats]:
+        """The group "qa"; what was not answered is left out of the accuracy, and counted.
+
+        Raises:
+            UserError: not one sample has questions.
+        """
+        self._have_questions(least=1)
+        columns: dict[str, list[float]] = {"qa_accuracy": [], "qa_cannot_answer": [], "qa_answered": []}
+        for drawn, answers in zip(self.asked, self.answers, strict=True):
+            said = [(answer, each) for answer, each in zip(answers, drawn, strict=True) if answer.letter]
+            columns["qa_accuracy"].append(Mean.of([answer.right for answer, _ in said]).value)
+            cannot = [float(answer.letter == each.cannot) for answer, each in said if each.cannot]
+            columns["qa_cannot_answer"].append(Mean.of(cannot).value)
+            columns["qa_answered"].append(Mean(float(len(said)), float(len(drawn))).value)
+        return {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
+
+    def questions(self) -> list[tuple[dict[str, object], ...]]:
+        """What was asked of each caption and answered, as `limner.evaluation.Row` holds it."""
+        return [
+            tuple(answer.shown(each) for answer, each in zip(answers, drawn, strict=True))
+            for drawn, answers in zip(self.asked, self.answers, strict=True)
+        ]
+
+    def _shuffled(self, sample: Sample) -> tuple[Drawn, ...]:
+        settings = self.exam.settings
+        return tuple(
+            shuffled(question, random.Random(number(settings.seed, sample.id, place)), settings.cannot_answer)
+            for place, question in enumerate(questions_of(sample))
+        )
+
+    def _have_questions(self, *, least: int) -> None:
+        if len(self.asked) >= least and not any(self.asked):
+            raise UserError(
+                f"metrics: qa: not one of {len(self.asked)} samples has questions; "
+                "`limner data questions` writes some"
+            )
 
 
 def _claim(fact: Fact) -> dict[str, object]:

@@ -147,6 +147,8 @@ def _seen(
     """What the images are needed for: measures that look at them, or the references of the data."""
     if "language_model" in groups:
         raise UserError("metrics: language_model: needs a captioner's: `limner evaluate` measures it")
+    if "qa" in groups:
+        raise UserError("metrics: qa: needs somebody who answers: `limner evaluate --answerer` measures it")
     asked = tuple(name for group, members in groups.items() if group not in OF_TEXTS for name in members)
     if asked and looks is None:
         raise UserError(f"metrics: {asked[0]}: looks at the images: --data says where they are")

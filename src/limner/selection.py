@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from limner.answering.exam import Exam
+from limner.answering.settings import Asking
 from limner.captioners.base import Policy
 from limner.checkpoint import Progress
 from limner.data.usable import usable
+from limner.devices import torch_dtype
 from limner.errors import UserError
 from limner.metrics.measures import chosen
 from limner.types import Mean, Sample
@@ -39,6 +42,9 @@ class Evaluator:
             self.clip = load_clip(self.clip, device)
         if self.samples and "itm" in groups and self.itm is not None:
             self.itm = load_itm(self.itm, device)
+        self.qa: Asking | Exam | None = self.settings.qa
+        if self.samples and "qa" in groups and self.qa is not None:
+            self.qa = Exam.load(self.qa, device=device, dtype=torch_dtype(recipe.run.dtype))
 
     def __call__(self, progress: Progress) -> dict[str, Mean]:
         """Measures of the policy now, as `evaluate/...`; notes in `progress` if it is the best so far."""
@@ -51,7 +57,7 @@ class Evaluator:
             captions += self.policy.caption(self.samples[start : start + self.batch], self.settings.decoding)
         measured = evaluate(
             captions, self.samples, metrics=self.settings.metrics, clip=self.clip, itm=self.itm,
-            captioner=self.policy,
+            qa=self.qa, captioner=self.policy,
         )  # fmt: skip
         values = {name: interval.value for name, interval in measured.summary.items()}
         best = self.settings.best

@@ -12,7 +12,9 @@ from PIL import Image
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
 import tiny
+import tiny_answerers
 from limner import config
+from limner.answering.settings import Asking
 from limner.captioners import load
 from limner.data import world
 from limner.decoding import Decoding
@@ -27,18 +29,20 @@ from limner.types import Sample
 from limner.vision_language import load_clip
 from limner.world import models
 from limner.world.captions import full, terse
+from limner.world.questions import questions
 
 SHORT = Decoding(do_sample=False, max_new_tokens=8)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Random captioner, CLIP and ITM of the world's shapes."""
+    """Random captioner, CLIP and ITM of the world's shapes, and a random language model."""
     folder = tmp_path_factory.mktemp("models")
     tiny.blip2(folder / "captioner")
     for name, model in (("clip", models.clip()), ("itm", models.matcher())):
         tiny.sharpen(model, seed=1)
         models.save(model, folder / name, kind=name)
+    tiny_answerers.saved(folder / "answerer", tiny_answerers.words())
     return folder
 
 
@@ -56,7 +60,14 @@ def captions(samples) -> list[str]:
 
 def test_all_groups_at_once(folder, samples, captions):
     captioner = load(str(folder / "captioner"), device="cpu")
-    samples = [replace(sample, references=(full(sample.extra["scene"]),)) for sample in samples]
+    samples = [
+        replace(
+            sample,
+            references=(full(scene := sample.extra["scene"]),),
+            extra={"scene": scene, "questions": questions(scene, np.random.default_rng(0))},
+        )
+        for sample in samples
+    ]
     groups = tuple(group for group in GROUPS if group != "java")
     found = evaluate(
         captions,
@@ -64,6 +75,7 @@ def test_all_groups_at_once(folder, samples, captions):
         metrics=groups,
         clip=str(folder / "clip"),
         itm=str(folder / "itm"),
+        qa=Asking(path=str(folder / "answerer")),
         captioner=captioner,
         batch=5,
     )

@@ -59,6 +59,9 @@ MEASURES: Mapping[str, Measure] = {
     "self_bleu": Measure("self-BLEU"),
     "lm_logprob": Measure("log-likelihood"),
     "itm": Measure("ITM match logit"),
+    "qa_accuracy": Measure("questions answered right", percent=True),
+    "qa_cannot_answer": Measure("questions it cannot answer", percent=True),
+    "qa_answered": Measure("questions answered at all", percent=True),
     "facts_stated": Measure("facts stated"),
     "facts_true": Measure("facts true", weight="facts_stated", percent=True),
     "relations_stated": Measure("relations stated"),
@@ -78,6 +81,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "diversity": ("distinct_1", "distinct_2", "self_bleu"),
     "language_model": ("lm_logprob",),
     "itm": ("itm",),
+    "qa": ("qa_accuracy", "qa_cannot_answer", "qa_answered"),
     "facts": (
         *("facts_stated", "facts_true", "relations_stated", "relations_true"),
         *("coverage", "facts_f1"),

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from limner.errors import UserError
-from limner.report import about, curves, gallery, heat, measured, watched
+from limner.report import about, curves, gallery, heat, measured, questions, watched
 from limner.report.files import Absent, RunFiles
 
 SECTIONS: dict[str, Callable[[RunFiles], Any]] = {
@@ -23,6 +23,7 @@ SECTIONS: dict[str, Callable[[RunFiles], Any]] = {
     "state": about.state,
     "table": measured.table,
     "gallery": gallery.build,
+    "questions": questions.build,
     "curves": curves.build,
     "times": about.times,
     "heat": heat.build,
@@ -81,7 +82,8 @@ def page(run: Path) -> str:
     environment = Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    style, script = (_own(environment, name) for name in ("style.css", "script.js"))
+    style = Markup("").join(_own(environment, name) for name in ("style.css", "questions.css"))
+    script = _own(environment, "script.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.jinja").render(
         name=run.resolve().name,

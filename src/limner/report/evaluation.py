@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from limner.data.base import Source
 from limner.errors import Reject
 from limner.evaluation import Evaluation, Row
 from limner.prism.result import PrismResult
+from limner.questions import LETTERS
 from limner.report import labels, prism
 from limner.report.gallery import spaced
-from limner.report.single import Example, Gallery, Page, Table, address, bar, facts, histogram, is_small
+from limner.report.single import (
+    Asked,
+    Example,
+    Gallery,
+    Page,
+    Said,
+    Table,
+    address,
+    bar,
+    facts,
+    histogram,
+    is_small,
+)
 from limner.strips import picture
 from limner.types import Sample
 
 SHOWN = 6
 """Samples of each gallery."""
+ASKED = 3
+"""Questions shown of each, evenly spaced."""
 RANKS = (
     *("qa_accuracy", "facts_f1", "cider", "clip_recall_mrr", "ref_clip_score", "clip_score", "itm", "spice"),
     *("meteor", "rouge_l", "colour_coverage"),
@@ -90,10 +106,28 @@ def _example(row: Row, by: str | None, sample: Sample | None) -> Example:
     note = ""
     if by is not None and math.isfinite(row.measures.get(by, math.nan)):
         note = f"{labels.measure(by).title} {labels.measure(by).text(row.measures[by])}"
+    few = min(ASKED, len(row.questions))
+    chosen = [row.questions[place * len(row.questions) // few] for place in range(few)]
+    asked = tuple(map(_asked, chosen))
     if sample is None or not sample.media:
-        return Example(row.id, None, False, row.caption, note)
+        return Example(row.id, None, False, row.caption, note, asked)
     hard = is_small(sample.media[0]) and len(sample.media) == 1
-    return Example(row.id, address(picture(sample.media), hard_edges=hard), hard, row.caption, note)
+    return Example(row.id, address(picture(sample.media), hard_edges=hard), hard, row.caption, note, asked)
+
+
+def _asked(one: Mapping[str, Any]) -> Asked:
+    """A question as it was asked of this caption."""
+    texts = dict(zip(LETTERS, one["options"], strict=False))
+    listed = "\n".join(f"{letter} {text}" for letter, text in texts.items())
+    right = " or ".join(f"{letter} {texts.get(letter, '')}" for letter in one["right"])
+    said = one["said"]
+    if not said:
+        reply = Said(str(one.get("error", "")), "unscored", "no answer")
+    else:
+        correct = said in one["right"]
+        state, mark = ("true", "right") if correct else ("false", "wrong")
+        reply = Said(f"{said} {texts.get(said, '')}", state, mark)
+    return Asked(f"{one['question']}\n{listed}", right, (reply,))
 
 
 class _Samples:

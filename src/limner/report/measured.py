@@ -79,8 +79,8 @@ def table(run: RunFiles) -> Table:
     verdicts, about = _verdicts(run)
     about = [f"{_captions_of(main)}.", *about]
     rows = [
-        _row(
-            name,
+        row(
+            labels.measure(name),
             before and before.summary.get(name),
             after and after.summary.get(name),
             verdicts.get(name, ""),
@@ -169,11 +169,11 @@ def _verdicts(run: RunFiles) -> tuple[dict[str, str], list[str]]:
     return {row.measure: row.verdict for row in compared.differences}, about
 
 
-def _row(name: str, before: Interval | None, after: Interval | None, verdict: str) -> Row:
+def row(label: labels.Label, before: Interval | None, after: Interval | None, verdict: str) -> Row:
+    """One measure: both values on one axis, and a verdict as `written_change` makes it."""
     ends = [
         x for cell in (before, after) if cell for x in (cell.low, cell.value, cell.high) if math.isfinite(x)
     ]
-    label = labels.measure(name)
     low, high = (0.0, 1.0) if label.form == "share" else (min([0.0, *ends]), max([0.0, *ends]))
     words, _, change = verdict.partition(": ")
 

@@ -70,7 +70,11 @@ def test_what_models_and_files_say_is_text(tmp_path):
     run = make(tmp_path)
     attack = json.dumps(ATTACK)[1:-1]
     for path in [*run.glob("evaluation/*.json"), *run.glob("samples/*.jsonl")]:
-        path.write_text(re.sub(r'("(?:caption|id)": ")', lambda found: found[1] + attack, path.read_text()))
+        path.write_text(
+            re.sub(
+                r'("(?:caption|id|question|kind|said)": ")', lambda found: found[1] + attack, path.read_text()
+            )
+        )
     with (run / "rejects.jsonl").open("a") as file:
         file.write(json.dumps({"id": ATTACK, "reason": ATTACK}) + "\n")
     with (run / "metrics.jsonl").open("a") as file:
