@@ -20,6 +20,8 @@ Tree = dict[str, Any]
 COMMAND_LINE = "command line"
 MISSING = "???"
 """Stands in a recipe for a value that every run must give."""
+_TOLD = ("data", "evaluate.data", "evaluate.test")
+"""Sections whose path tells their kind."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def read(path: Path, overrides: Sequence[str]) -> Given:
         tree = cast(Tree, OmegaConf.to_container(OmegaConf.create(tree), resolve=True))
     except OmegaConfBaseException as error:
         raise UserError(f"{shown}: {error}") from error
-    for where in ("data", "evaluate.data", "evaluate.test"):
+    for where in _TOLD:
         _tell_kind(tree, where, origins)
     return Given(shown, text, tuple(overrides), tree, origins, typed)
 
@@ -162,7 +164,16 @@ def _put(tree: Tree, key: str, value: Any) -> None:
         if not isinstance(below, dict):
             raise UserError(f"{key}: {section} is {below!r}, it has no settings")
         node = cast(Tree, below)
-    before = node.get("kind") or (sections[-1] if sections and sections[0] == "rewards" else None)
-    if last == "kind" and before not in (None, value):
+    if last == "kind" and _kind(node, sections) not in (None, value):
         node.clear()
     node[last] = value
+
+
+def _kind(settings: Tree, sections: Sequence[str]) -> str | None:
+    """The kind of a component: given, the reward's name, or what the path of data tells."""
+    if settings.get("kind") or not sections:
+        return settings.get("kind")
+    if sections[0] == "rewards":
+        return sections[-1]
+    told = ".".join(sections) in _TOLD and isinstance(settings.get("path"), str)
+    return paths.source(settings["path"])["kind"] if told else None

@@ -201,6 +201,27 @@ def test_another_kind_starts_its_section_afresh(here):
     assert recipe.data.split == "test"
 
 
+@pytest.mark.parametrize("path", ["world:train", "photos/", "???"])
+def test_another_kind_drops_the_path_that_told_the_one_before(here, path):
+    section = f'data: {{path: "{path}"}}'
+    (here / "mine.yaml").write_text(
+        RECIPE.replace(RECIPE[RECIPE.index("data:") : RECIPE.index("\nrew")], section)
+    )
+    mixed = ["data.ratio={world: 1}", "data.kind=mixture", "data.parts={world: {split: train}}"]
+    assert list(config.load("mine.yaml", mixed).data.parts) == ["world"]
+    assert config.load("mine.yaml", ["data.path=cats.jsonl", "data.kind=jsonl"]).data.path == "cats.jsonl"
+    assert errors("data.kind=jsonl")[0].startswith("data.path: missing: give it on the command line")
+
+
+def test_the_kind_that_the_path_tells_keeps_its_settings(here):
+    section = "data: {path: photos/, max_side: 64}"
+    (here / "mine.yaml").write_text(
+        RECIPE.replace(RECIPE[RECIPE.index("data:") : RECIPE.index("\nrew")], section)
+    )
+    source = config.load("mine.yaml", ["data.kind=folder"]).data
+    assert (source.path, source.max_side) == ("photos/", 64)
+
+
 @pytest.mark.parametrize("text", ["2024", "yes", "a: b", "@home", "*.png", "null-island", "[x"])
 def test_text_from_the_command_line_stays_text(here, text):
     assert config.load("mine.yaml", [f"data.path={text}"]).data.path == text
