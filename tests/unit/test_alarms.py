@@ -219,6 +219,15 @@ def test_a_reward_for_length_is_caught_by_the_limits_that_every_run_has(tmp_path
     trainer.close()
 
 
+def test_a_reward_for_few_tokens_is_caught_too(tmp_path: Path) -> None:
+    """With `length` alone captions lose all that they said, and become the same."""
+    settings = ["rewards.judge=null", "rewards.length={full: 1, zero: 21, weight: 1.0}"]
+    run = train(recipe(tmp_path, "watch.stop_on_alarm=true", *settings))
+    last = read_metrics(run)[-1]
+    assert (last["step"] or 0) < 30
+    assert any(last.get(f"alarm/watch/{key}") for key in ("words", "distinct", "zero_spread"))
+
+
 @pytest.mark.parametrize("moment", ["log", "save"])
 def test_a_run_killed_at_its_checkpoint_has_all_rows_when_it_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
