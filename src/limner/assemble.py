@@ -79,7 +79,10 @@ def assemble(vision: Path, language: Path, out: Path, *, seed: int = 0) -> str:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there and not empty; give a new folder")
     made = plan(vision, language, seed=seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
     needed = sum(each.piece.size for each in made.origins.values())
     free = shutil.disk_usage(out.parent).free
     if needed > free:
@@ -114,6 +117,8 @@ def check(vision: Path, language: Path, out: Path, *, seed: int = 0) -> str:
         UserError: what `assemble` raises, or the folder differs; the message names tensors.
     """
     made = plan(vision, language, seed=seed)
+    if not out.is_dir():
+        raise UserError(f"{out}: no such folder; without --check it is written")
     if configs.read(out, "qwen2_5_vl", "-o") != made.config:
         raise UserError(f"{out / 'config.json'}: is not the config of these sources")
     found = tensors.stored(out)
@@ -127,9 +132,11 @@ def check(vision: Path, language: Path, out: Path, *, seed: int = 0) -> str:
         or tensors.checksum(found[name]) != tensors.checksum(each.piece)
     ]
     if differing:
+        drawn = all(name.endswith("(random)") for name in differing)
         raise UserError(
             f"{out}: {len(differing)} of {len(found)} tensors are not those of their source: "
             f"{', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''}"
+            f"{f'; is the merger of another --seed than {seed}?' if drawn else ''}"
         )
     return table(made)
 

@@ -47,32 +47,36 @@ def questions(
 
     Example: limner data questions photos/ -o qa/ --model http://localhost:8000/v1 --name Qwen2.5-VL-72B
     """
+    from limner.answering.base import Asker
     from limner.curate import askers, stages
     from limner.curate.settings import STAGES, Files, read, stages_of
     from limner.data.named import source as source_of
 
-    chosen = read(settings or ())
-    who = {
-        "writes": (model, name, False),
-        "answers": (answerer or model, answerer_name if answerer else answerer_name or name, False),
-    }
-    who["answers without the image"] = (text_answerer, None, True) if text_answerer else who["answers"]
-    loaded: dict[tuple[str, str | None, bool], object] = {}
+    chosen, doing = read(settings or ()), stages_of(stage or STAGES)
+    # role: model, its name at an endpoint, whether it only reads text, the option that names it
+    own = (answerer_name, "--answerer-name") if answerer else (answerer_name or name, "--name")
+    who = {"writes": (model, name, False, "--name"), "answers": (answerer or model, own[0], False, own[1])}
+    who["answers without the image"] = (
+        (text_answerer, None, True, "--text-answerer") if text_answerer else who["answers"]
+    )
+    asking = {"writes": "generate", "answers": "filter", "answers without the image": "filter"}
+    for role, (path, named, text, option) in who.items():
+        if asking[role] in doing:
+            askers.check(path, name=named, key_env=key_env, text=text, option=option)
+    loaded: dict[object, Asker] = {}
 
-    def asker(role: str):
+    def asker(role: str) -> Asker:
+        path, named, text, _ = who[role]
         if who[role] not in loaded:
-            path, named, text = who[role]
             loaded[who[role]] = askers.load(
                 path, name=named, key_env=key_env, cache=out / "cache", device=device, dtype=dtype, text=text
             )
         return loaded[who[role]]
 
-    models = {role: " ".join(filter(None, (path, named))) for role, (path, named, _) in who.items()}
-    stages.run(
-        source_of(source), Files(out), chosen, models=models, askers=asker,  # pyright: ignore[reportArgumentType]
-        stages=stages_of(stage or STAGES),
-    )  # fmt: skip
-    typer.echo(f"{out}: raw.jsonl, questions.jsonl, scored.jsonl, kept.jsonl, report.html")
+    models = {role: " ".join(filter(None, (path, named))) for role, (path, named, *_) in who.items()}
+    stages.run(source_of(source), Files(out), chosen, models=models, askers=asker, stages=doing)
+    written = ("raw.jsonl", "questions.jsonl", "scored.jsonl", "kept.jsonl", "report.html", "rejects.jsonl")
+    typer.echo(f"{out}: {', '.join(file for file in written if (out / file).exists())}")
 
 
 def convert(

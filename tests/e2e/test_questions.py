@@ -18,6 +18,7 @@ from limner.curate import stages
 from limner.curate.settings import Files, Settings
 from limner.data.caption_qa import Source
 from limner.data.folder import Source as Folder
+from limner.errors import UserError
 from limner.questions import questions_of
 from question_server import QuestionServer
 
@@ -165,20 +166,76 @@ def test_other_settings_do_not_go_on_with_the_work_of_these(photos, whole, tmp_p
     with QuestionServer(tmp_path / "server") as server:
         done = CliRunner().invoke(cli.app, arguments(photos, whole[0], server, "temperature=0.7"))
     assert done.exit_code != 0
-    assert "was made with other settings (writes, temperature, answers" in " ".join(
-        str(done.exception).split()
-    )
+    said = " ".join(str(done.exception).split())
+    assert "was made with other settings (writes: http://127.0.0.1:" in said
+    assert "; temperature: 0.1, now 0.7; answers: " in said
 
 
-@pytest.mark.parametrize(
-    "given", [("--model", "http://localhost:1/v1"), ("--model", "nowhere", "questions=0")]
-)
-def test_mistakes_are_said_before_anything_is_made(photos, tmp_path, given):
+MISTAKES = {
+    "no name": (["--model", "http://localhost:1/v1"], "which model? --name NAME"),
+    "no answerer's name": (
+        ["--model", "world:captioner", "--answerer", "http://localhost:1/v1"],
+        "which model? --answerer-name NAME",
+    ),
+    "no scheme": (["--model", "localhost:8000/v1", "--name", "m"], "begins with http:// or https://"),
+    "no key": (
+        ["--model", "http://localhost:1/v1", "--name", "m", "--key-env", "NOT_SET_HERE"],
+        "NOT_SET_HERE, which key_env names, is not set",
+    ),
+    "a key": (
+        ["--model", "http://localhost:1/v1", "--name", "m", "--key-env", "sk-abc"],
+        "never the key itself",
+    ),
+    "no captioner": (["--model", "world:clip"], "no captioner family for model_type"),
+    "no language model": (
+        ["--model", "world:captioner", "--text-answerer", "world:captioner"],
+        "is not a causal language model",
+    ),
+    "setting": (["--model", "world:captioner", "questions=0"], "questions: 0: must be greater"),
+    "stage": (["--model", "world:captioner", "--stage", "pars"], "did you mean 'parse'?"),
+    "nothing written": (["--model", "world:captioner", "--stage", "parse"], "run --stage generate first"),
+    "nothing parsed": (["--model", "world:captioner", "--stage", "filter"], "run --stage parse first"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_said_before_anything_is_made(photos, tmp_path, name):
+    given, message = MISTAKES[name]
     done = CliRunner().invoke(
         cli.app, ["data", "questions", str(photos), "-o", str(tmp_path / "out"), *given]
     )
-    assert done.exit_code != 0
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+    assert "sk-abc" not in str(done.exception)
     assert not (tmp_path / "out" / "raw.jsonl").exists()
+
+
+def test_a_mistake_leaves_no_folder_that_refuses_the_right_command(photos, tmp_path):
+    """A source that is not there, an output that cannot be; then the command as it was meant."""
+    out = tmp_path / "out"
+    with QuestionServer(tmp_path / "server") as server:
+        for source, where, message in (
+            (tmp_path / "gone", out, "no such folder"),
+            (photos, photos / "coffee.png", "cannot be made"),
+        ):
+            done = CliRunner().invoke(cli.app, arguments(source, where, server))
+            assert isinstance(done.exception, UserError)
+            assert message in str(done.exception)
+        meant = arguments(photos, out, server, "draws=1")
+        stopped = CliRunner().invoke(cli.app, [*meant, "--stage", "filter", "temperature=0.9"])
+        assert "run --stage parse first" in str(stopped.exception)
+        assert "kept.jsonl" in run(*meant)
+
+
+def test_no_question_is_converted_where_no_row_can_be_used(tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"image": "gone.png"}\n{bad\n')
+    (tmp_path / "out.jsonl").write_text("mine\n")
+    given = ["data", "convert", str(tmp_path / "bad.jsonl"), "-o", str(tmp_path / "out.jsonl")]
+    done = CliRunner().invoke(cli.app, given)
+    assert isinstance(done.exception, UserError)
+    assert "not one row can be used" in str(done.exception)
+    assert (tmp_path / "out.jsonl").read_text() == "mine\n"
+    assert [row["id"] for row in rows(tmp_path / "out.jsonl.rejects.jsonl")] == ["bad.jsonl:1", "bad.jsonl:2"]
 
 
 class Mumbler:

@@ -142,19 +142,21 @@ PUBLISHED_TEXT = {
     "tie_word_embeddings": True,
     "torch_dtype": "bfloat16",
 }
-"""Qwen2.5-3B and the language model of Qwen2.5-VL-3B alike, from their config.json."""
+"""Sizes of Qwen2.5-3B, and of the language model in Qwen2.5-VL-3B."""
 
 
-def test_the_published_3b_sizes():
-    """Without weights: names and sizes of the model that the real config.json gives."""
+def test_a_model_of_3b_sizes():
+    """Without weights: names and shapes that a config of these sizes gives."""
     tower = {"hidden_size": 1280, "out_hidden_size": 2048, "in_chans": 3, "spatial_patch_size": 14}
     rope = {"type": "mrope", "mrope_section": [16, 24, 24]}
     seen = PUBLISHED_TEXT | {"model_type": "qwen2_5_vl", "vision_config": tower, "rope_scaling": rope}
     given = {"max_position_embeddings": 128000, "max_window_layers": 70}
     config = configs.combine(seen | given, PUBLISHED_TEXT | {"max_window_layers": 36}, "bfloat16")
     shapes = parts._expected(config)
-    # the index of Qwen/Qwen2.5-VL-3B-Instruct: 824 tensors, 7,509,245,952 bytes in bfloat16
-    assert (len(shapes), 2 * sum(torch.Size(shape).numel() for shape in shapes.values())) == (824, 7509245952)
+    # 36 layers of 12 tensors, embeddings and a norm; 32 blocks of 12 tensors, patch embedding, merger of 5
+    assert len(shapes) == 36 * 12 + 2 + 32 * 12 + 1 + 5
+    # 3.75 billion parameters, as the recipes count them for the memory they need
+    assert round(sum(torch.Size(shape).numel() for shape in shapes.values()) / 1e9, 2) == 3.75
     assert shapes["visual.merger.mlp.0.weight"] == (5120, 5120), "four patches of 1280"
     assert shapes["visual.merger.mlp.2.weight"] == (2048, 5120)
     assert (config["max_position_embeddings"], config["max_window_layers"]) == (32768, 36), "the language's"
@@ -329,3 +331,12 @@ def test_files_that_are_missing_or_damaged(tmp_path, vision, language):
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UserError, match="not empty"):
         parts.assemble(vision, language, tmp_path / "full")
+
+
+def test_places_that_cannot_be_written_or_compared(tmp_path, vision, language, made):
+    (tmp_path / "file").write_text("mine")
+    assert "cannot be written" in refused(vision, language, tmp_path / "file" / "made")
+    with pytest.raises(UserError, match="without --check it is written"):
+        parts.check(vision, language, tmp_path / "nothing")
+    with pytest.raises(UserError, match="is the merger of another --seed than 1"):
+        parts.check(vision, language, made, seed=1)

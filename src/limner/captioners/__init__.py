@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from limner.captioners.base import Policy
+    from limner.captioners.base import Captioner, Policy
 
 
 def load(
@@ -29,18 +29,28 @@ def load(
     Raises:
         UserError: there is no such checkpoint, or no family for it.
     """
+    from limner.devices import torch_device, torch_dtype
+
+    asked: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
+    settings = family_of(path)(path=path, train=tuple(train), **asked)
+    return settings.load(device=torch_device(device), dtype=torch_dtype(dtype))
+
+
+def family_of(path: str) -> type[Captioner]:
+    """The settings of the family that a checkpoint is of.
+
+    Raises:
+        UserError: there is no such checkpoint, or no family for it.
+    """
     from limner import component
     from limner.captioners import files
-    from limner.devices import torch_device, torch_dtype
     from limner.errors import UserError
 
     config = files.read_config(path)
     for kind in component.available("captioners"):
-        family = component.find("captioners", kind)
+        family: type[Captioner] = component.find("captioners", kind)
         if family.matches(config):
-            asked = {} if prompt is None else {"prompt": prompt}
-            settings = family(path=path, train=tuple(train), **asked)
-            return settings.load(device=torch_device(device), dtype=torch_dtype(dtype))
+            return family
     known = ", ".join(component.available("captioners"))
     raise UserError(
         f"{path}: no captioner family for model_type {config.get('model_type')!r}; there are: {known}"

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from limner.answering.base import Asker, Conversation, Reply
+from limner.answering.named import check_language_model, is_address
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.types import Sample
@@ -29,6 +30,7 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     text: bool = False,
+    option: str = "--name",
 ) -> Asker:
     """A model by its address or path.
 
@@ -41,15 +43,16 @@ def load(
         device: of a model in this process.
         dtype: of a model in this process.
         text: load a language model without eyes.
+        option: of the command line, which gives the endpoint's `name`.
 
     Raises:
         UserError: no such model, or the endpoint's name or key is missing.
     """
-    if model.startswith(("http://", "https://")):
+    if is_address(model):
         from limner.client import Client, Endpoint
 
         if not name:
-            raise UserError(f"{model}: which model? --name NAME; `curl {model}/models` lists what it has")
+            raise UserError(f"{model}: which model? {option} NAME; `curl {model}/models` lists what it has")
         try:
             kept = None if cache is None else str(cache)
             endpoint = Endpoint(base_url=model, model=name, key_env=key_env, cache=kept, timeout_seconds=600)
@@ -67,6 +70,25 @@ def load(
     if (Path(model) / "resolved.json").is_file():
         return CaptionerAsker(load_run(Path(model), device=device))
     return CaptionerAsker(captioners.load(model, device=device, dtype=dtype))
+
+
+def check(
+    model: str, *, name: str | None, key_env: str | None, text: bool = False, option: str = "--name"
+) -> None:
+    """Look whether a model is there and of the right kind, without loading it.
+
+    Raises:
+        UserError: as of `load`, as far as can be told.
+    """
+    if is_address(model):
+        load(model, name=name, key_env=key_env, option=option)
+    elif not (Path(model) / "resolved.json").is_file():
+        if text:
+            check_language_model(model)
+        else:
+            from limner import captioners
+
+            captioners.family_of(model)
 
 
 class CaptionerAsker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from limner.data import caption_qa, qa_write
@@ -25,7 +26,7 @@ def convert(given: str, out: Path, *, form: qa_write.Form) -> str:
         What was done, for people.
 
     Raises:
-        UserError: the source has no questions, or the file cannot be written.
+        UserError: the source has no questions, none of its rows can be used, or the file cannot be written.
     """
     source = named(given) if given.startswith("kind=") else caption_qa.Source(path=given)
     if not isinstance(source, caption_qa.Source):
@@ -35,7 +36,11 @@ def convert(given: str, out: Path, *, form: qa_write.Form) -> str:
     rejects = out.with_name(out.name + ".rejects.jsonl")
     rejects.unlink(missing_ok=True)
     log = RejectLog(rejects)
-    count = qa_write.write(_rows(source, log), out, form=form)
+    rows = _rows(source, log)
+    first = next(rows, None)  # before anything is written over
+    if first is None:
+        raise UserError(f"{given}: not one row can be used; {rejects} says why")
+    count = qa_write.write(chain([first], rows), out, form=form)
     return f"{count:,} rows written, {log.count:,} rows and questions rejected" + (
         f" ({rejects.name} says why)" if log.count else ""
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from limner.answering.base import Asker
 from limner.data.rows import GrowingRows
+from limner.errors import UserError
 from limner.prism.captions import Captions, Told
 from limner.prism.items import Item
 from limner.prism.writers import digest
@@ -37,6 +38,15 @@ class Answering:
     """Of the sampling; every caption's answer is drawn with another one."""
     batch: int = 64
     """Questions that are asked before their answers are written down."""
+
+    def __post_init__(self) -> None:
+        """Refuse a template in which nothing is asked; one without the caption asks blind, to compare with.
+
+        Raises:
+            UserError: it has no {question}.
+        """
+        if self.template is not None and "{question}" not in self.template:
+            raise UserError(f"--template: must hold {{question}}, and {{caption}}: {self.template!r}")
 
 
 @dataclass(frozen=True)

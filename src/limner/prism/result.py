@@ -98,6 +98,8 @@ class PrismResult:
     """How captions were written and questions asked."""
     environment: Mapping[str, object] = field(default_factory=dict[str, object])
     """What it ran on."""
+    errors: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Why answers are missing, and how many, the most frequent first."""
 
     def table(self) -> Table:
         """For the terminal; per cent."""
@@ -122,6 +124,7 @@ class PrismResult:
             said.append(f"in {unread} replies no answer was found; they count as wrong")
         if unscored:
             said.append(f"{unscored} answers are missing and left out; the same command asks for them again")
+            said += [f"  {count} x {error}" for error, count in list(self.errors.items())[:3]]
         if any(made.rejected for made in self.sets):
             said.append("rejects.jsonl names the rows that cannot be asked")
         return said
@@ -135,6 +138,7 @@ class PrismResult:
             "macro": _plain(self.macro),
             "sets": {made.name: _plain_set(made) for made in self.sets},
             "counts": dict(self.counts),
+            "errors": dict(self.errors),
             "settings": dict(self.settings),
             "environment": dict(self.environment),
         }
@@ -171,7 +175,7 @@ class PrismResult:
         sets = tuple(_read_set(name, row) for name, row in value["sets"].items())
         return cls(
             value["model"], value["answerer"], value["captions"], sets, _read(value["macro"]),
-            value["counts"], value["settings"], value["environment"],
+            value["counts"], value["settings"], value["environment"], value.get("errors", {}),
         )  # fmt: skip
 
 
@@ -210,7 +214,8 @@ def _mean_of_means(columns: Sequence[Floats]) -> Compound:
     def mean(sums: Floats) -> Floats:
         values, drawn = sums[:, 0::2], sums[:, 1::2]
         means = np.divide(values, drawn, out=np.full(values.shape, np.nan), where=drawn > 0)
-        return means.mean(1)  # NaN where a set was not drawn: such a resample is left out
+        # NaN where a set was not drawn: such a resample is left out
+        return means.mean(1) if used else np.full(len(sums), np.nan)
 
     return Compound(counts, mean)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.progress import (
 )
 
 from limner.answering.base import Asker
-from limner.captioners.files import read_config
+from limner.answering.named import check_language_model, is_address
 from limner.client import Client, Endpoint
 from limner.decoding import Decoding
 from limner.devices import torch_device, torch_dtype
@@ -141,10 +142,10 @@ def prism(
         item.scorer in ("math", "relaxed") for made in questions for item in made.items
     ):
         math_verify()
-    if _is_address(answerer.path):
+    if is_address(answerer.path):
         _answering_client(answerer)
     else:
-        read_config(answerer.path)
+        check_language_model(answerer.path)
     content = contents(questions)
     with _bar() as bar:
         captions, model, how = _captions(questions, content, captioning, where, bar, seed=seed)
@@ -163,6 +164,7 @@ def prism(
         {"images": len(content), "captions_failed": len(captions.failed)},
         {"sets": list(sets), "captioning": how, "answering": asdict(answering), "seed": seed},
         environment(),
+        dict(Counter(each.error for row in answers.values() for each in row if each.error).most_common()),
     )  # fmt: skip
     result.save(where.out / "prism.json")
     return Found(result, questions, captions, answers)
@@ -206,7 +208,7 @@ def _reject_broken(made: QuestionSet, content: Mapping[Path, str], broken: Mappi
 
 
 def _writer(captioning: Captioning, where: Where) -> Writer:
-    if _is_address(captioning.model):
+    if is_address(captioning.model):
         name = captioning.endpoint_model
         client = _client(captioning.model, name, captioning.key_env, option="--captioner-model")
         return EndpointWriter(name, client, captioning.prompt or PROMPT, captioning.decoding)
@@ -220,7 +222,7 @@ def _writer(captioning: Captioning, where: Where) -> Writer:
 
 
 def _asker(answerer: Answerer, answering: Answering, where: Where) -> tuple[Asker, Answering]:
-    if _is_address(answerer.path):
+    if is_address(answerer.path):
         return _answering_client(answerer), replace(answering, name=answerer.endpoint_model)
     from limner.answering.local import LocalModel
 
@@ -242,10 +244,6 @@ def _client(address: str, model: str, key_env: str | None, *, option: str) -> Cl
         return Client(Endpoint(base_url=address, model=model, key_env=key_env))
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def _is_address(text: str) -> bool:
-    return text.startswith(("http://", "https://"))
 
 
 def _scored(

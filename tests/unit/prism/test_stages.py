@@ -176,6 +176,8 @@ def test_a_failed_answer_is_unscored_counted_and_asked_again(tmp_path, sets, cap
         assert made.summary["mean"].value == 1.0  # questions 0 and 2; a failure is no wrong answer
         assert made.summary["mean"].n == 2
         assert "2 answers are missing" in " ".join(found.result.notes())
+        assert sum(found.result.errors.values()) == 2
+        assert any("2 x bad request" in note for note in found.result.notes())
     with ChatServer(tmp_path / "second", RULES) as server:
         made = run(tmp_path, sets[:1], server, model=captioner).result.sets[0]
         assert len(server.requests()) == 2
@@ -265,11 +267,15 @@ def test_what_is_missing_is_told_before_anything_slow(tmp_path, sets):
     captioning = Captioning(model="never/there")
     for answerer, message in (
         (Answerer(path="no/such/model"), "no/such/model"),
+        (Answerer(path="world:captioner"), "is not a causal language model"),
+        (Answerer(path="localhost:8000/v1", endpoint_model="m"), "begins with http:// or https://"),
         (Answerer(path="http://localhost:1/v1"), "--answerer-model"),
         (Answerer(path="http://localhost:1/v1", endpoint_model="m", key_env="NOT_SET"), "NOT_SET"),
     ):
         with pytest.raises(UserError, match=message):
             prism(sets, captioning=captioning, answerer=answerer, where=where)
+    with pytest.raises(UserError, match="must hold"):
+        Answering(template="{caption}")
 
 
 def test_no_key_is_written(tmp_path, sets, captioner, monkeypatch):
@@ -299,6 +305,8 @@ def test_means_and_best_of_n_by_hand():
     both = macro([questions, other])
     assert both["mean"].value == pytest.approx((0.5 + 0) / 2)
     assert both["mean"].low <= both["mean"].value <= both["mean"].high
+    nothing = macro([[Scored("f", (NAN,), (None,))]])
+    assert nothing["mean"].n == 0
     unscored = macro([other, [Scored("f", (NAN,), (None,))]])  # a set without a score is left out
     assert asdict(unscored["mean"]) == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 1}
 
