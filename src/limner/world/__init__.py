@@ -5,7 +5,7 @@ It makes limner run, and be tested, anywhere and without a download. docs/world.
 
 from pathlib import Path
 
-MODELS = ("captioner", "itm", "clip", "clip_reward", "video_captioner")
+MODELS = ("captioner", "itm", "clip", "clip_reward", "video_captioner", "answerer")
 """Names of the shipped models."""
 
 
@@ -14,8 +14,9 @@ def weights(name: str) -> Path:
 
     Args:
         name: "captioner" (BLIP-2, says little), "itm" (BLIP-2 image-text matching, the reward), "clip"
-            (for evaluation only), "clip_reward" (a second CLIP, a reward) or "video_captioner" (BLIP-2 with
-            an encoder-decoder, tells clips as alt text does).
+            (for evaluation only), "clip_reward" (a second CLIP, a reward), "video_captioner" (BLIP-2 with
+            an encoder-decoder, tells clips as alt text does) or "answerer" (a language model that answers
+            questions from captions).
 
     Raises:
         ValueError: unknown name.

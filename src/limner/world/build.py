@@ -29,6 +29,8 @@ from transformers.utils import logging
 from limner.errors import UserError
 from limner.world import (
     MODELS,
+    answerer,
+    answerer_gates,
     captioner,
     clip,
     gates,
@@ -43,6 +45,8 @@ from limner.world.training import Report
 _PROCESSES = 2
 VIDEO = "video_captioner"
 """The stage, and the model, that needs nothing but the ViT."""
+ANSWERER = "answerer"
+"""The stage, and the model, that needs no other: it reads text only."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ STAGES: Mapping[str, Stage] = {
     "mixture": Stage(captioner.train_mixture, after=("captioner",)),
     "clip_reward": Stage(partial(clip.train, reward=True)),
     VIDEO: Stage(video_captioner.train, after=("vit",)),
+    ANSWERER: Stage(answerer.train),
 }
 """In the order in which they start when they can."""
 ABLATION: Mapping[str, Stage] = {"itm_one_word": Stage(partial(itm.train, negatives="one_word"))}
@@ -82,8 +87,8 @@ def build(
         out: folder of the world; a build that stopped there goes on.
         seed: the world's seed, for scenes, first weights and batches.
         stages: names of STAGES to run; all of them by default. The gates are measured when all are there,
-            those of the video captioner when it is. That stage by itself takes the ViT (and the seed) of
-            the world `world`, unless the folder has one.
+            those of the video captioner and of the answerer when these are. The video captioner by itself
+            takes the ViT (and the seed) of the world `world`, unless the folder has one.
         itm_negatives: "one_word" builds only the matching model of the ablation, on the ViT (and the seed)
             of the world `world`, into out/itm.
         world: folder of an existing world; by default the one that is shipped.
@@ -108,8 +113,10 @@ def build(
     _run({name: stage for name, stage in STAGES.items() if not stages or name in stages}, work, seed)
     if all(_done(work, name).exists() for name in STAGES):
         _finish(work, out, seed)
-    elif _done(work, VIDEO).exists():
-        _finish_video(work, out, seed)
+        return
+    for name in ALONE:
+        if _done(work, name).exists():
+            _finish_alone(name, work, out, seed)
 
 
 def _same_settings(work: Path, seed: int) -> None:
@@ -121,6 +128,7 @@ def _same_settings(work: Path, seed: int) -> None:
         "itm": [[asdict(part) for part in phase] for phase in itm.PHASES["mixed"]],
         "clip": {phase: asdict(schedule) for phase, schedule in clip.PHASES.items()},
         VIDEO: asdict(video_captioner.SCHEDULE),
+        ANSWERER: asdict(answerer.SCHEDULE),
     }
     settings = json.dumps({"seed": seed, **schedules}, indent=1)
     file = work / "settings.json"
@@ -216,21 +224,53 @@ def _finish(work: Path, out: Path, seed: int) -> None:
     gates.store(numbers, work / "gates.json", seed=seed)
     Console().print(gates.table(numbers))
     _refuse(gates.missed(numbers), numbers, work, seed)
-    _finish_video(work, out, seed)
+    for name in ALONE:
+        _finish_alone(name, work, out, seed)
     for name in MODELS:
         shutil.copytree(work / name, out / name, dirs_exist_ok=True)
     shutil.copy(work / "gates.json", out / "gates.json")
 
 
-def _finish_video(work: Path, out: Path, seed: int) -> None:
-    """The same for the video captioner alone."""
-    numbers = video_gates.measure(work, seed)
-    gates.store(numbers, work / "video_gates.json", seed=seed, gates=video_gates.GATES)
-    title = "The video captioner on 300 validation clips"
-    Console().print(gates.table(numbers, video_gates.GATES, title))
-    _refuse(gates.missed(numbers, video_gates.GATES), numbers, work, seed)
-    shutil.copytree(work / VIDEO, out / VIDEO, dirs_exist_ok=True)
-    shutil.copy(work / "video_gates.json", out / "video_gates.json")
+@dataclass(frozen=True)
+class Alone:
+    """A model with gates of its own."""
+
+    measure: Callable[[Path, int], gates.Numbers]
+    """Called with the work folder and the seed."""
+    limits: tuple[gates.Gate, ...]
+    """What must be reached."""
+    file: str
+    """Where the numbers are stored."""
+    title: str
+    """Of their table."""
+
+
+ALONE: Mapping[str, Alone] = {
+    VIDEO: Alone(
+        video_gates.measure,
+        video_gates.GATES,
+        "video_gates.json",
+        "The video captioner on 300 validation clips",
+    ),
+    ANSWERER: Alone(
+        answerer_gates.measure,
+        answerer_gates.GATES,
+        "answerer_gates.json",
+        f"The answerer on questions about {answerer_gates.SCENES} validation scenes",
+    ),
+}
+"""Models that are finished when their stage is, whatever else is there."""
+
+
+def _finish_alone(name: str, work: Path, out: Path, seed: int) -> None:
+    """Measure, print, store and copy one of ALONE."""
+    alone = ALONE[name]
+    numbers = alone.measure(work, seed)
+    gates.store(numbers, work / alone.file, seed=seed, gates=alone.limits)
+    Console().print(gates.table(numbers, alone.limits, alone.title))
+    _refuse(gates.missed(numbers, alone.limits), numbers, work, seed)
+    shutil.copytree(work / name, out / name, dirs_exist_ok=True)
+    shutil.copy(work / alone.file, out / alone.file)
 
 
 def _refuse(missed: Sequence[gates.Gate], numbers: gates.Numbers, work: Path, seed: int) -> None:

@@ -10,6 +10,7 @@ from transformers import (
     Blip2ForConditionalGeneration,
     Blip2ForImageTextRetrieval,
     CLIPModel,
+    LlamaForCausalLM,
 )
 
 from limner.world import MODELS, gates, models, weights
@@ -24,6 +25,7 @@ CLASSES = {
     "clip": CLIPModel,
     "clip_reward": CLIPModel,
     "video_captioner": Blip2ForConditionalGeneration,
+    "answerer": LlamaForCausalLM,
 }
 FOLDER = weights("itm").parent
 SCENES = [scene(0, index, "validation") for index in range(60)]
