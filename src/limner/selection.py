@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from limner.answering.exam import Exam
@@ -24,41 +27,38 @@ class Evaluator:
     """Captions the validation samples and measures the captions; does nothing without evaluate.data."""
 
     def __init__(self, recipe: Recipe, policy: Policy):
-        """Read the samples once."""
+        """Read all samples once, so that what cannot be used is said before the run; none are kept."""
         self.settings, self.policy = recipe.evaluate, policy
         self.batch = recipe.update.micro_batch
-        source = self.settings.data
-        self.samples: list[Sample] = []
-        if source is not None:
-            allowed = self.settings.allow_missing
-            self.samples = list(usable(source, self.settings.samples, allow_missing=allowed))
-        if source is not None and not self.samples:
+        self.measures = self.settings.data is not None
+        if self.measures and not sum(1 for _ in self._samples()):
             raise UserError("evaluate.data: not one sample in it can be used")
-        if self.settings.best and not self.samples:
+        if self.settings.best and not self.measures:
             raise UserError("evaluate.best: needs evaluate.data, samples to measure it on")
         groups, device = chosen(self.settings.metrics), policy.device
         self.clip, self.itm = self.settings.clip, self.settings.itm
-        if self.samples and groups.keys() & {"clip_recall", "clip_score"} and self.clip is not None:
+        if self.measures and groups.keys() & {"clip_recall", "clip_score"} and self.clip is not None:
             self.clip = load_clip(self.clip, device)
-        if self.samples and "itm" in groups and self.itm is not None:
+        if self.measures and "itm" in groups and self.itm is not None:
             self.itm = load_itm(self.itm, device)
         self.qa: Asking | Exam | None = self.settings.qa
-        if self.samples and "qa" in groups and self.qa is not None:
+        if self.measures and "qa" in groups and self.qa is not None:
             self.qa = Exam.load(self.qa, device=device, dtype=torch_dtype(recipe.run.dtype))
 
     def __call__(self, progress: Progress) -> dict[str, Mean]:
         """Measures of the policy now, as `evaluate/...`; notes in `progress` if it is the best so far."""
-        if not self.samples:
+        if not self.measures:
             return {}
-        from limner.evaluate import evaluate
+        from limner.evaluate import Gauge
 
-        captions: list[str] = []
-        for start in range(0, len(self.samples), self.batch):
-            captions += self.policy.caption(self.samples[start : start + self.batch], self.settings.decoding)
-        measured = evaluate(
-            captions, self.samples, metrics=self.settings.metrics, clip=self.clip, itm=self.itm,
-            qa=self.qa, captioner=self.policy,
+        gauge = Gauge(
+            self.settings.metrics, clip=self.clip, itm=self.itm, qa=self.qa, captioner=self.policy,
+            device=str(self.policy.device),
         )  # fmt: skip
+        with closing(self._samples()) as samples:
+            while batch := list(islice(samples, self.batch)):
+                gauge.add(self.policy.caption(batch, self.settings.decoding), batch)
+        measured = gauge.result()
         values = {name: interval.value for name, interval in measured.summary.items()}
         best = self.settings.best
         if best is not None:
@@ -71,3 +71,9 @@ class Evaluator:
             else:
                 progress.stale += 1
         return {f"evaluate/{name}": Mean(value, 1.0) for name, value in values.items()}
+
+    def _samples(self) -> Generator[Sample]:
+        """The samples, read anew: the frames of a whole validation set would take gigabytes."""
+        settings = self.settings
+        if settings.data is not None:
+            yield from usable(settings.data, settings.samples, allow_missing=settings.allow_missing)
