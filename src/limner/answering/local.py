@@ -192,7 +192,8 @@ class LocalModel:
         if not ids:
             return "an empty prompt"
         if len(ids) + new > self.positions:
-            return f"a prompt of {len(ids)} tokens; the model has {self.positions} positions"
+            room = f" and an answer of up to {new}" if len(ids) <= self.positions else ""
+            return f"a prompt of {len(ids)} tokens{room}; the model has {self.positions} positions"
         lacking = [letter for letter in LETTERS[:options] if not self.letter_ids[letter]]
         return f"the tokenizer has no token for the letter {lacking[0]}" if lacking else ""
 
