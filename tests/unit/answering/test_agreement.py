@@ -55,15 +55,11 @@ def random_model(tmp_path_factory) -> str:
     return str(tiny_answerers.saved(folder, tiny_answerers.words(), answers="ABCD", seed=5))
 
 
-ONE_TOKEN = {"answer": "generate", "max_new_tokens": 1}
-"""The miniature answerer was taught letters, not to end after them."""
-
-
 @pytest.mark.parametrize("which", ["random", "world"])
 def test_greedy_the_two_give_the_same_letter_to_every_question(which, random_model, asked):
-    path, how = ("world:answerer", ONE_TOKEN) if which == "world" else (random_model, {"answer": "generate"})
+    path = "world:answerer" if which == "world" else random_model
     read = answers(exam(path), asked)
-    written = answers(exam(path, temperature=0.0, **how), asked)
+    written = answers(exam(path, answer="generate", temperature=0.0), asked)
     assert [one.letter for one in read] == [one.letter for one in written]
     assert torch.equal(right(read), right(written))
     assert len({one.letter for one in read}) > 2
@@ -71,7 +67,7 @@ def test_greedy_the_two_give_the_same_letter_to_every_question(which, random_mod
 
 def test_at_the_published_temperature_accuracies_differ_by_what_chance_explains(asked):
     """On the miniature world; for a random model see the tests of the reward."""
-    written = right(answers(exam("world:answerer", **ONE_TOKEN), asked))
+    written = right(answers(exam("world:answerer", answer="generate"), asked))
     likeliest = right(answers(exam("world:answerer"), asked))
     chances = right(answers(exam("world:answerer", temperature=0.6), asked))
     assert written.isfinite().all()
