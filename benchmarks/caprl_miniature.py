@@ -1,7 +1,7 @@
 """The runs of docs/methods/caprl.md: CapRL on the miniature world over seeds, variants, and mixed rewards.
 
     python benchmarks/caprl_miniature.py run --out RESULTS --seeds 0 1 2
-    python benchmarks/caprl_miniature.py run --out RESULTS --runs mixed GRPO
+    python benchmarks/caprl_miniature.py run --out RESULTS --runs mixed "temperature 1"
     python benchmarks/caprl_miniature.py table --out RESULTS
 
 Each run trains a recipe and measures its best checkpoint (chosen on validation) on the test scenes and on the
@@ -30,19 +30,22 @@ from limner.questions import questions_of
 from limner.run import read_metrics
 from limner.world import questions
 
+AT_1 = ("rollout.temperature=1.0", "rollout.top_k=0", "update.steps=80")
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "caprl": ("tiny/caprl", ()),
-    "GRPO": ("tiny/caprl", ("advantage.kind=group_relative", "objective.kl=0.01")),
-    "1 question": ("tiny/caprl", ("rewards.qa_accuracy.questions=1",)),
-    "8 questions": ("tiny/caprl", ("rewards.qa_accuracy.questions=8",)),
     "mixed": ("tiny/mixed", ()),
+    "temperature 1": ("tiny/caprl", AT_1),
+    "temperature 1, GRPO": ("tiny/caprl", (*AT_1, "advantage.kind=group_relative", "objective.kl=0.01")),
+    "temperature 1, 1 question": ("tiny/caprl", (*AT_1, "rewards.qa_accuracy.questions=1")),
+    "temperature 1, 8 questions": ("tiny/caprl", (*AT_1, "rewards.qa_accuracy.questions=8")),
+    "temperature 1, mixed": ("tiny/mixed", AT_1),
 }
 """Recipe and overrides of each run by its name in the table."""
 
 
 def slug(name: str, seed: int) -> str:
     """Folder name of a run."""
-    return f"{name.replace(' ', '-')}-seed{seed}"
+    return f"{name.replace(',', '').replace(' ', '-')}-seed{seed}"
 
 
 def run(name: str, seed: int, out: Path) -> dict[str, object]:
