@@ -45,8 +45,8 @@ def test_twenty_five_steps_raise_the_reward(tmp_path: Path) -> None:
 def test_a_few_steps_of_caprl_raise_the_share_of_questions_answered(tmp_path: Path) -> None:
     settings = ["evaluate.test=null", "update.steps=16", "update.captions=96", "update.lr=3e-4"]
     rows = read_metrics(short("tiny/caprl", tmp_path, name="caprl", overrides=settings))
-    # .21 to .51 on one machine; steps that nothing was learnt in yet differ by .05.
-    assert mean("reward/qa_accuracy", rows[-4:]) > mean("reward/qa_accuracy", rows[:4]) + 0.15
+    # .27 to .47 on one machine; steps before anything was learnt differ by .05.
+    assert mean("reward/qa_accuracy", rows[-4:]) > mean("reward/qa_accuracy", rows[:4]) + 0.1
     assert mean("watch/words", rows[-4:]) > mean("watch/words", rows[:4]) + 1.0
     assert all(row["reward/qa_accuracy/answered"] == 1.0 for row in rows)
     assert all(row["unscored"] == row["refused"] == 0.0 for row in rows)
