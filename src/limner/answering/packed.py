@@ -27,9 +27,8 @@ Ids = Sequence[int]
 Group = Sequence[Ids]
 """Token ids of the prompts that belong together; none is empty."""
 _log = logging.getLogger(__name__)
-SEEN = 4
+SEEN = 2
 """Positions that the rows of a pass see, copies of their prefixes too: so many times max_tokens at most."""
-
 PADDING = 1 / 32
 """The share of padding at which a pass ends that keeps the processor busy enough."""
 
