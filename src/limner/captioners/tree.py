@@ -16,7 +16,6 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
-from limner.captioners import branches
 from limner.captioners.base import Generated
 from limner.captioners.packing import Slots, added, sharing
 from limner.captioners.prefix_inputs import Prefix
@@ -217,9 +216,6 @@ class PrefixedLM:
         attention = self.text_config._attn_implementation
         masked = self.kinds() is not None and attention in ("sdpa", "eager")  # takes a mask of ours
         if self.packed and masked and equal(self.head(self._shared(prefix, tokens, mask))):
-            if self.kinds() == ("full_attention",) and attention == "sdpa" and words.device.type == "cpu":
-                self.found["branches"] = True
-                self.found["branches"] = equal(self.head(self._shared(prefix, tokens, mask)))
             return equal(stepped(SharedSteps(self, prefix, 3)))
         if not equal(self.head(self._alone(prefix, tokens, mask))):
             raise UserError(
@@ -260,24 +256,15 @@ class PrefixedLM:
         fed = caption_mask[:, 1:]  # a token is fed where one after it is to be predicted
         if not fed.any():
             return out
-        apart = self.found.get("branches", False)
-        room = sharing(captions, tokens=fed.shape[1], prefix=prefix.ids.shape[1])
-        together = captions if apart else room
-        slots = Slots.of(fed, together)
+        slots = Slots.of(fed, sharing(captions, tokens=fed.shape[1], prefix=prefix.ids.shape[1]))
         rows = len(slots.caption)
         per_prefix = rows // len(prefix.ids)
         if per_prefix > 1:
             filled.cache.batch_repeat_interleave(per_prefix)
         chosen = tokens[slots.caption, slots.time].masked_fill(~slots.used, self.pad_id)
         positions = prefix.after.repeat_interleave(per_prefix)[:, None] + slots.time
-        if apart:
-            layout = branches.Layout.of(slots, fed, prefix.there)
-            with branches.behind(self.text_config, filled.cache, layout) as cache:
-                mask = branches.HERE.to(tokens.device)
-                hidden = self.step(replace(filled, cache=cache), chosen, positions=positions, mask=mask)
-        else:
-            mask = self._tree(prefix, slots, per_prefix)
-            hidden = self.step(filled, chosen, positions=positions, mask=mask)
+        mask = self._tree(prefix, slots, per_prefix)
+        hidden = self.step(filled, chosen, positions=positions, mask=mask)
         where = slots.caption[slots.used], slots.time[slots.used] + 1
         return out.index_put(where, hidden[slots.used].to(out.dtype))
 

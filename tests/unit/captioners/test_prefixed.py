@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from torch import nn
 import tiny
 import tiny_vl
 from limner import captioners, component
-from limner.captioners.branches import Joined, Layout
 from limner.captioners.packing import Slots, sharing
 from limner.captioners.prefixed import PrefixedPolicy
 from limner.captioners.qwen_vl import Captioner as Qwen
@@ -120,13 +118,11 @@ def test_packed_gradients_are_those_of_a_row_a_caption(checkpoints, build, train
 
 
 @pytest.mark.parametrize("build", [tiny_vl.llava, tiny_vl.gemma3, tiny_vl.qwen3_vl], ids=lambda b: b.__name__)
-def test_masks_eager_attention_and_rows_alone_give_the_same(checkpoints, build) -> None:
+def test_eager_attention_and_rows_alone_give_the_same(checkpoints, build) -> None:
     policy = load(checkpoints[build])
     tokens, mask, _ = captions_of(policy, 12)
     inputs = policy.encode(samples())
     packed = policy.logprobs(inputs, tokens, mask)
-    assert policy.lm.found.pop("branches", False) == (build is not tiny_vl.gemma3)
-    torch.testing.assert_close(policy.logprobs(inputs, tokens, mask), packed, rtol=1e-4, atol=2e-5)
     policy.lm.found["packs"] = False
     torch.testing.assert_close(policy.logprobs(inputs, tokens, mask), packed, rtol=1e-4, atol=2e-5)
     policy.model.set_attn_implementation("eager")
@@ -155,38 +151,6 @@ def test_captions_that_share_a_row_while_they_grow(checkpoints, build) -> None:
     assert torch.equal(made[0].tokens, made[1].tokens)
     torch.testing.assert_close(made[0].logprobs, made[1].logprobs, rtol=1e-4, atol=2e-5)
     assert len(set(made[0].caption_mask.sum(1).tolist())) > 4, "captions of one length would test nothing"
-
-
-@pytest.mark.parametrize("heads", [2, 4])
-@pytest.mark.parametrize("padded", [False, True])
-def test_attention_in_branches_is_attention_behind_a_mask(heads: int, padded: bool) -> None:
-    fed = torch.arange(5) < torch.tensor([5, 2, 0, 3, 5, 1])[:, None]
-    there = torch.ones(2, 7, dtype=torch.bool)
-    there[1, :3] = not padded
-    slots = Slots.of(fed, 3)
-    width = slots.used.shape[1]
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(2, 4, width, 8), *[(2, heads, 7, 8)] * 2, *[(2, heads, width, 8)] * 2]
-    given = [
-        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes
-    ]
-    query, prefix, behind, key, value = given
-    found: Any = Joined.apply(*given, Layout.of(slots, fed, there if padded else None), 0.3)
-    itself = torch.cat([torch.zeros(width, 7), torch.eye(width)], 1).bool()  # for slots without a token
-    expected = nn.functional.scaled_dot_product_attention(
-        query, torch.cat([prefix, key], 2), torch.cat([behind, value], 2),
-        attn_mask=(slots.sees(there, None) | itself)[:, None], scale=0.3, enable_gqa=heads == 2,
-    )  # fmt: skip
-    weights = (
-        torch.randn(found.shape, generator=generator, dtype=torch.float64) * slots.used[:, None, :, None]
-    )
-    torch.testing.assert_close(found * weights, expected * weights)
-    for mine, theirs in zip(
-        torch.autograd.grad((found * weights).sum(), given),
-        torch.autograd.grad((expected * weights).sum(), given),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, theirs)
 
 
 def test_a_sample_asks_what_it_brings(checkpoints) -> None:
