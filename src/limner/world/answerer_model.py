@@ -23,6 +23,7 @@ from limner.answering.draw import CANNOT_ANSWER
 from limner.answering.prompt import PROMPT
 from limner.questions import LETTERS
 from limner.world import captions
+from limner.world.models import save_half
 from limner.world.questions import CORNERS, NUMBERS, TEXTS
 from limner.world.scenes import BACKGROUNDS, COLOURS, SHAPES
 
@@ -129,8 +130,5 @@ def _prepare(made: LlamaForCausalLM) -> None:
 
 def save(trained: LlamaForCausalLM, folder: Path) -> None:
     """Write a whole Hugging Face directory, as `limner.world.models.save` does."""
-    trained.half().save_pretrained(folder)
-    trained.float()
-    trained.config.dtype = torch.float32
-    trained.config.save_pretrained(folder)
+    save_half(trained, folder)
     tokenizer().save_pretrained(folder)

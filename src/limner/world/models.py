@@ -146,16 +146,20 @@ def clip() -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
 
+def save_half(model: PreTrainedModel, folder: Path) -> None:
+    """Write weights in fp16, to which the model is rounded, and a config that loads them in float32."""
+    model.half().save_pretrained(folder)
+    model.float()
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(folder)
+
+
 def save(model: PreTrainedModel, folder: Path, *, kind: Kind) -> None:
     """Write a whole Hugging Face directory: weights in fp16, configuration, tokenizer, image processor.
 
     The configuration says float32, so that plain `from_pretrained` gives a model that is fast on a CPU.
     """
-    model.half()
-    model.save_pretrained(folder)
-    model.float()
-    model.config.dtype = torch.float32
-    model.config.save_pretrained(folder)
+    save_half(model, folder)
     tokenizer(kind).save_pretrained(folder)
     square = {"height": PIXELS, "width": PIXELS}
     middle = [0.5] * 3

@@ -103,10 +103,7 @@ def captioner() -> Blip2ForConditionalGeneration:
 
 def save(model: Blip2ForConditionalGeneration, folder: Path) -> None:
     """Write a whole Hugging Face directory, as `limner.world.models.save` does."""
-    model.half().save_pretrained(folder)
-    model.float()
-    model.config.dtype = torch.float32
-    model.config.save_pretrained(folder)
+    models.save_half(model, folder)
     tokenizer().save_pretrained(folder)
     square, middle = {"height": PIXELS, "width": PIXELS}, [0.5] * 3
     BlipImageProcessorPil(size=square, image_mean=middle, image_std=middle).save_pretrained(folder)
