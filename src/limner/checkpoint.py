@@ -64,13 +64,18 @@ def save(folder: Path, progress: Progress, optimisers: Mapping[str, Optimiser], 
     shutil.rmtree(final, ignore_errors=True)
     os.replace(beside, final)
     _flush(folder)
+    prune(folder, progress, keep=keep)
+    return final
+
+
+def prune(folder: Path, progress: Progress, *, keep: int) -> None:
+    """Remove all but the last `keep` and the best, and what a kill left half written or half removed."""
     kept = {path.name for path in steps(folder)[-keep:]}
     if progress.best_step is not None:
         kept.add(f"step-{progress.best_step:06d}")
-    for old in steps(folder):
+    for old in [*folder.glob("step-*"), *folder.glob(".step-*.writing")]:
         if old.name not in kept:
             shutil.rmtree(old)
-    return final
 
 
 def steps(folder: Path) -> list[Path]:

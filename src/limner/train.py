@@ -82,6 +82,8 @@ class Trainer:
         self.updates = Updates(learner, self.critic, self.optimisers, passes=update.passes)
         found = checkpoint.steps(folder / "checkpoints")
         self.progress = checkpoint.restore(found[-1], self.optimisers) if found else Progress()
+        # A run killed between writing a checkpoint and removing the old ones left one too many.
+        checkpoint.prune(folder / "checkpoints", self.progress, keep=recipe.run.keep)
         self.judge = Judge.load(recipe.rewards, self.policy, data=recipe.data)
         self.needs = self.judge.needs | recipe.advantage.needs | recipe.objective.needs
         self.rejects = RejectLog(folder / "rejects.jsonl")

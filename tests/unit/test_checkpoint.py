@@ -61,6 +61,18 @@ def test_a_torn_checkpoint_does_not_count(tmp_path: Path) -> None:
     assert not torn.exists()
 
 
+def test_what_a_kill_left_behind_is_removed(tmp_path: Path) -> None:
+    """Killed between writing a checkpoint and removing the old ones, or while removing one."""
+    for step in range(1, 4):
+        save(tmp_path, step)
+    folder = tmp_path / "checkpoints"
+    (folder / ".step-000004.writing").mkdir()
+    (folder / "step-000001").mkdir()
+    (folder / "step-000001" / "policy.safetensors").write_bytes(b"half")
+    checkpoint.prune(folder, Progress(3, 30, best_step=None), keep=1)
+    assert [path.name for path in folder.iterdir()] == ["step-000003"]
+
+
 def test_a_run_without_checkpoints_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint"):
         checkpoint.choose(tmp_path)
