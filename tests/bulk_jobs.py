@@ -116,7 +116,7 @@ def kill_often(work: Callable[[], object], progress: Callable[[], int], *, times
     draw = random.Random(0)
     kills = 0
     for kill in range(times):
-        enough = progress() + draw.randrange(max(1, (total - progress()) // (times - kill)))
+        enough = progress() + draw.randrange(1 + (total - progress()) // (2 * (times - kill)))
         child = os.fork()
         if child == 0:
             code = 1
@@ -133,7 +133,7 @@ def kill_often(work: Callable[[], object], progress: Callable[[], int], *, times
                 assert os.waitstatus_to_exitcode(status) == 0
                 return kills
             time.sleep(0.003)
-        time.sleep(draw.uniform(0, 0.06))
+        time.sleep(draw.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         kills += os.WIFSIGNALED(status)

@@ -84,8 +84,11 @@ class Shards(Output):
         return numbers[-1] + (self._samples(numbers[-1]) == self._size)
 
     def _samples(self, number: int) -> int:
-        with tarfile.open(self.path(number)) as tar:
-            return sum(member.name.endswith(".json") for member in tar)
+        try:
+            with tarfile.open(self.path(number)) as tar:
+                return sum(member.name.endswith(".json") for member in tar)
+        except tarfile.TarError as error:
+            raise UserError(f"{self.path(number)}: is no shard ({error}); move it away") from error
 
     def _write(self) -> None:
         number = (self._rows - 1) // self._size

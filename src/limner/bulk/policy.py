@@ -32,6 +32,11 @@ def load(model: str, *, device: str, dtype: str) -> Policy:
     return captioners.load(model, device=device, dtype=dtype)
 
 
+def author(model: str, *, device: str, dtype: str, decoding: Decoding) -> PolicyAuthor:
+    """A captioner that is ready to write."""
+    return PolicyAuthor(load(model, device=device, dtype=dtype), decoding)
+
+
 @dataclass(frozen=True)
 class PolicyAuthor:
     """A loaded captioner."""

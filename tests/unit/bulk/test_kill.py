@@ -17,11 +17,13 @@ COUNT, BATCH, KILLS = 240, 4, 20
 BROKEN = (3, 50, 51, 52, 53, 119, 239)
 
 
-def job(photos: Path, out: Path, log: Path, *, column: str | None = None, dedup: bool = False):
+def job(
+    photos: Path, out: Path, log: Path, *, column: str | None = None, dedup: bool = False, slow: bool = False
+):
     def work():
         source = inputs.source(str(photos))
         output = output_of(out, source, column=column, overwrite=False, shard=16)
-        author = Colours(log, seconds=0.004)
+        author = Colours(log, seconds=0.025 if slow else 0)
         return run(source, output, lambda seen: Local(author, BATCH, seen=seen if dedup else None))
 
     return work
@@ -47,7 +49,7 @@ def test_killed_twenty_times(tmp_path, name):
         given = tmp_path / "rows.csv"
         given.write_text("".join(["image,n\n", *(f"photos/{name},{n}\n" for n, name in enumerate(names))]))
         names = [f"photos/{name}" for name in names]
-    work = job(given, out, log, column="caption" if name == "new.csv" else None)
+    work = job(given, out, log, column="caption" if name == "new.csv" else None, slow=True)
     journal = output_of(out, inputs.source(str(given)), column=None, overwrite=False, shard=16).journal
     if name == "new.csv":
         journal = out.with_name("new.csv.journal.jsonl")

@@ -1,0 +1,148 @@
+"""Captions by an OpenAI-compatible endpoint that is slow, talks rubbish, goes away, and is killed around."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+import bulk_jobs
+from limner.bulk import endpoint, inputs
+from limner.bulk.endpoint import EndpointAuthor
+from limner.bulk.engine import Local
+from limner.bulk.engines import engine_of
+from limner.bulk.job import run
+from limner.bulk.prompts import Prompt
+from limner.caption import caption, output_of
+from limner.client import Client, Endpoint
+from limner.decoding import Decoding
+from limner.errors import UserError
+from server import ChatServer
+
+GREEDY = Decoding(do_sample=False, max_new_tokens=8)
+
+
+def answers(text="{last}", **step):
+    return {"when": "", "steps": [{"answer": text, **step}]}
+
+
+def through(server, given: Path, out: Path, *, batch=8, **options):
+    """As the command does, with the name of each image in its prompt."""
+    source = inputs.source(str(given))
+    return caption(
+        source, out, model=server.base_url, model_name="m", decoding=GREEDY, batch=batch,
+        prompt="say {name}", **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def photos(tmp_path):
+    bulk_jobs.photos(tmp_path / "photos", 6)
+    return tmp_path / "photos"
+
+
+def test_one_request_an_image(photos, tmp_path):
+    out = tmp_path / "captions.jsonl"
+    with ChatServer(tmp_path / "server", [answers()]) as server:
+        assert through(server, photos, out).written == 6
+        (first, *rest) = server.requests()
+    rows = {row["id"]: row["caption"] for row in bulk_jobs.rows(out)}
+    assert rows == {f"0000{n}.png": f"say 0000{n}" for n in range(6)}
+    assert len(rest) == 5
+    picture, text = first["messages"][0]["content"]
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,")
+    assert text["text"].startswith("say 0000")
+    assert (first["temperature"], first["max_tokens"]) == (0.0, 8)
+
+
+def test_rubbish_is_named_rejected_and_asked_again_by_the_next_job(photos, tmp_path, caplog):
+    out = tmp_path / "captions.jsonl"
+    rubbish = {"when": "00003", "steps": [{"raw": "<html>oops</html>"}]}
+    with ChatServer(tmp_path / "server", [rubbish, answers()]) as server:
+        with caplog.at_level(logging.WARNING, "limner.bulk"):
+            report = through(server, photos, out)
+        assert (report.written, report.rejected) == (5, 1)
+        (reject,) = bulk_jobs.rows(tmp_path / "rejects.jsonl")
+        assert reject["id"] == "00003.png"
+        assert reject["reason"].startswith("no caption: garbage: no JSON: <html>")
+        assert "gives no caption of 00003.png: garbage" in caplog.text
+        server.follow([answers()])
+        assert through(server, photos, out).written == 1
+    assert len(bulk_jobs.rows(out)) == 6
+    assert bulk_jobs.rows(tmp_path / "rejects.jsonl") == []
+
+
+def test_nothing_but_rubbish_ends_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint, "IN_VAIN", 5)
+    bulk_jobs.photos(tmp_path / "photos", 12)
+    with (
+        ChatServer(tmp_path / "server", [answers(text="", raw="{}")]) as server,
+        pytest.raises(UserError, match=r"no usable answer for any of 5 images(.|\n)*Go on with: limner"),
+    ):
+        through(server, tmp_path / "photos", tmp_path / "captions.jsonl", resume="limner")
+    assert bulk_jobs.rows(tmp_path / "captions.jsonl") == []
+
+
+def test_an_endpoint_that_goes_away_and_comes_back_is_waited_for(photos, tmp_path):
+    with ChatServer(tmp_path / "server", [answers(delay=0.05)]) as server:
+        back = server.away_for(1.0)
+        assert through(server, photos, tmp_path / "captions.jsonl", batch=2).written == 6
+        back.join()
+
+
+def test_an_endpoint_that_stays_away_ends_the_job_and_what_is_written_stays(photos, tmp_path):
+    out = tmp_path / "captions.jsonl"
+    with ChatServer(tmp_path / "server", [answers()]) as server:
+        through(server, photos / "00000.png", out)
+        server.kill()
+        asked = Client(Endpoint(base_url=server.base_url, model="m", patience_seconds=0.2, concurrency=2))
+        engine = Local(EndpointAuthor(asked, GREEDY), 2, at_once=2)
+        source = inputs.source(str(photos))
+        output = output_of(out, source, column=None, overwrite=False, shard=1)
+        with pytest.raises(UserError, match=r"Is the server running\?\n.*Go on with: limner caption"):
+            run(source, output, lambda seen: engine, resume="limner caption")
+    assert len(bulk_jobs.rows(out)) == 1
+
+
+def test_settings_that_do_not_go_together():
+    plain = {
+        "decoding": GREEDY, "prompt": Prompt(), "batch": 1, "workers": None, "dedup": False, "model_name": "",
+        "key_env": None, "device": "cpu", "dtype": "float32", "engine": None,
+    }  # fmt: skip
+    for model, changes, said in (
+        ("http://localhost:1/v1", {}, "--model-name is"),
+        ("world:captioner", {"model_name": "m"}, "--model-name is"),
+        ("world:captioner", {"engine": "endpoint"}, "wants an address"),
+        ("http://localhost:1/v1", {"engine": "ray"}, "wants a checkpoint"),
+        ("world:captioner", {"workers": 2}, "--workers are those of --engine ray"),
+        ("world:captioner", {"engine": "ray", "dedup": True}, "--dedup compares"),
+        ("http://me:secret@localhost/v1", {"model_name": "m"}, "user, password or query"),
+    ):
+        with pytest.raises(UserError, match=said) as raised:
+            engine_of(model, **{**plain, **changes})
+        assert "secret" not in str(raised.value).partition(":")[2] or "secret" not in said
+
+
+@pytest.mark.slow
+def test_killed_twenty_times(tmp_path):
+    names = bulk_jobs.photos(tmp_path / "photos", 240, broken=[5])
+    out = tmp_path / "captions.jsonl"
+    with ChatServer(tmp_path / "server", [answers(delay=0.02)]) as server:
+
+        def work():
+            return through(server, tmp_path / "photos", out, batch=4)
+
+        def progress():
+            return out.read_bytes().count(b"\n") if out.exists() else 0
+
+        kills = bulk_jobs.kill_often(work, progress, times=20, total=240)
+        assert kills == 20
+        work()
+        asked = [json.dumps(body["messages"]) for body in server.requests()]
+    good = [name for n, name in enumerate(names) if n != 5]
+    rows = bulk_jobs.rows(out)
+    assert sorted(row["id"] for row in rows) == good
+    assert all(row["caption"] == f"say {row['id'].removesuffix('.png')}" for row in rows)
+    assert [row["id"] for row in bulk_jobs.rows(tmp_path / "rejects.jsonl")] == [names[5]]
+    assert len(set(asked)) == len(good)
+    assert len(asked) - len(good) <= kills * 4
