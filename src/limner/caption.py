@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from limner.bulk.engines import engine_of
+from limner.bulk import remote, rows, shards
+from limner.bulk.engines import Choice, Who, engine_of
 from limner.bulk.job import CaptionReport, run
 from limner.bulk.output_column import Column
 from limner.bulk.output_shards import Shards
 from limner.bulk.outputs import Jsonl, Output, Parquet
 from limner.bulk.prompts import Prompt
-from limner.bulk.rows import Source as Rows
 from limner.bulk.sidecars import Sidecars
 from limner.data.base import FileSource, Source
 from limner.decoding import Decoding
 from limner.errors import UserError
 
-__all__ = ["CaptionReport", "caption", "output_of"]
-SHARD = 1000
-"""Samples in a shard."""
+__all__ = ["CaptionReport", "Choice", "Where", "Who", "caption", "output_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """What is written beside the output, and over what."""
+
+    sidecar: bool = False
+    """Write each caption into a .txt file beside its image or video as well."""
+    column: str | None = None
+    """The output is the source's table with this column more."""
+    overwrite: bool = False
+    """Text files and cells of the column that hold something else are written over."""
+    shard: int = 1000
+    """Samples in a shard."""
 
 
 def caption(
@@ -27,20 +41,12 @@ def caption(
     *,
     model: str,
     decoding: Decoding,
-    engine: str | None = None,
-    batch: int = 16,
-    workers: int | None = None,
     prompt: str | None = None,
     sidecar: bool = False,
-    column: str | None = None,
-    overwrite: bool = False,
-    dedup: bool = False,
-    shard: int = SHARD,
-    model_name: str = "",
-    key_env: str | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
+    where: Where | None = None,
+    choice: Choice | None = None,
     resume: str = "",
+    **who: Any,
 ) -> CaptionReport:
     """Caption every image or video of a source that has no caption in `out` yet.
 
@@ -49,39 +55,28 @@ def caption(
         out: a JSONL file; rows {"id", "caption", "image"} are appended to it, `image` relative to its
             folder and only for images on disk, `video` for videos. The data source `jsonl` reads rows of
             images. Or a .parquet file, or a .tar: the name of WebDataset shards.
-        model: a captioner: hub id, folder, `world:captioner`, a run's folder (its best checkpoint), or an
-            endpoint's address.
+        model: a captioner, or an endpoint's address; see `Who`.
         decoding: how captions are drawn.
-        engine: inprocess, ray, or endpoint; endpoint if the model is an address, else inprocess, if None.
-        batch: images or videos captioned together; the next ones are opened meanwhile. At an endpoint, the
-            requests under way.
-        workers: of Ray; one a GPU, or one a core, if None.
         prompt: text before every caption, with {columns} of the row; the run's own, or none, if None.
         sidecar: write each caption into a .txt file beside its image or video as well.
-        column: `out` is the source's table with this column more.
-        overwrite: text files and cells of the column that hold something else are written over.
-        dedup: images that are equal pixel by pixel are captioned once.
-        shard: samples in a shard.
-        model_name: the model's name at its endpoint.
-        key_env: environment variable with the endpoint's key.
-        device: "auto", "cpu", "cuda", ...
-        dtype: of the captioner's frozen parts: "float32", "bfloat16" or "float16"; a run has its own.
+        where: what else is written.
+        choice: which of several candidates stands.
         resume: the command that goes on with the job, for messages.
+        who: other settings of `Who`: engine, batch, device, ...
 
     Raises:
         UserError: nothing to read, no such captioner, an output that cannot be written or that holds
             something other than captions, or sidecars for images that are not files.
     """
+    where = where or Where(sidecar=sidecar)
     source.ids()
-    if sidecar and (not isinstance(source, FileSource) or _in_no_files(source)):
+    if where.sidecar and not _in_files(source):
         raise UserError(f"{source}: has no image files, so there is nowhere to put text files")
-    output = output_of(out, source, column=column, overwrite=overwrite, shard=shard)
-    sidecars = Sidecars(out.parent, overwrite=overwrite) if sidecar else None
-    made = engine_of(
-        model, engine=engine, decoding=decoding, prompt=Prompt(prompt), batch=batch, workers=workers,
-        dedup=dedup, model_name=model_name, key_env=key_env, device=device, dtype=dtype,
-    )  # fmt: skip
-    return run(source, output, made, sidecars=sidecars, resume=resume)
+    output = output_of(out, source, column=where.column, overwrite=where.overwrite, shard=where.shard)
+    sidecars = Sidecars(out.parent, overwrite=where.overwrite) if where.sidecar else None
+    asked = Who(model=model, decoding=decoding, prompt=Prompt(prompt), **who)
+    engine = engine_of(asked, choice or Choice())
+    return run(source, output, engine, sidecars=sidecars, resume=resume)
 
 
 def output_of(out: Path, source: Source, *, column: str | None, overwrite: bool, shard: int) -> Output:
@@ -98,8 +93,8 @@ def output_of(out: Path, source: Source, *, column: str | None, overwrite: bool,
     return Parquet(out) if suffix == ".parquet" else Jsonl(out)
 
 
-def _in_no_files(source: Source) -> bool:
-    from limner.bulk import remote, shards
-
-    path = source.path if isinstance(source, FileSource) else ""
-    return isinstance(source, shards.Source) or (not isinstance(source, Rows) and remote.is_address(path))
+def _in_files(source: Source) -> bool:
+    """Whether the source's images may be files on disk."""
+    if not isinstance(source, FileSource) or isinstance(source, shards.Source):
+        return False
+    return isinstance(source, rows.Source) or not remote.is_address(source.path)

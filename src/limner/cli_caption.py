@@ -13,7 +13,9 @@ import typer
 
 from limner import cli_measure
 
-_READ, _WRITE, _WHO = "What is captioned", "What is written", "Who captions"
+_READ, _WRITE, _WHO, _CHOICE = "What is read", "What is written", "Who captions", "Which caption stands"
+_DRAWN = "num_beams=1 do_sample=true"
+_REWARDS = "rewards."
 
 
 def caption(
@@ -24,11 +26,17 @@ def caption(
             "(.tar); a data set of `datasets` on disk; an address of any of these; world:test."
         ),
     ],
-    decoding: cli_measure.Decoded = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[setting=value]...",
+            help="How captions are written, on top of the published beam search: num_beams=1 "
+            "max_new_tokens=30; and what chooses among candidates: rewards.itm.path=world:itm",
+        ),
+    ] = None,
     *,
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help=".jsonl, .parquet, or .tar for shards; a stopped job goes on."),
+        Path, typer.Option("--out", "-o", help=".jsonl, .parquet, or .tar for shards; a stopped job goes on.")
     ],
     model: Annotated[
         str,
@@ -37,6 +45,9 @@ def caption(
     prompt: Annotated[
         str | None, typer.Option(help="Text before every caption; {column} stands for a row's value.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Caption 8 samples only, and show them on a page beside OUT.")
+    ] = False,
     image: Annotated[
         str | None, typer.Option(help="Column of a table with the image.", rich_help_panel=_READ)
     ] = None,
@@ -44,8 +55,7 @@ def caption(
         bool, typer.Option("--dedup", help="Caption equal images once.", rich_help_panel=_READ)
     ] = False,
     sidecar: Annotated[
-        bool,
-        typer.Option("--sidecar", help="A .txt file beside each image, too.", rich_help_panel=_WRITE),
+        bool, typer.Option("--sidecar", help="A .txt file beside each image, too.", rich_help_panel=_WRITE)
     ] = False,
     column: Annotated[
         str | None,
@@ -79,6 +89,35 @@ def caption(
     key_env: cli_measure.KeyEnv = None,
     device: cli_measure.Device = "auto",
     dtype: cli_measure.Dtype = "float32",
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Captions drawn an image; the best stands.", rich_help_panel=_CHOICE)
+    ] = 1,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="A phrase that has to be in it; may be repeated.", rich_help_panel=_CHOICE),
+    ] = None,
+    forbid: Annotated[
+        list[str] | None,
+        typer.Option(help="A phrase that must not be in it; may be repeated.", rich_help_panel=_CHOICE),
+    ] = None,
+    min_words: Annotated[int, typer.Option(min=0, help="Fewest words.", rich_help_panel=_CHOICE)] = 0,
+    max_words: Annotated[int | None, typer.Option(min=1, help="Most words.", rich_help_panel=_CHOICE)] = None,
+    max_repeats: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most times the same words stand in a row.", rich_help_panel=_CHOICE),
+    ] = None,
+    merge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|URL",
+            help="A language model that makes one caption of all candidates.",
+            rich_help_panel=_CHOICE,
+        ),
+    ] = None,
+    merge_name: Annotated[str, typer.Option(help="Its name at its endpoint.", rich_help_panel=_CHOICE)] = "",
+    merge_prompt: Annotated[
+        str | None, typer.Option(help="What it is asked, with {captions}.", rich_help_panel=_CHOICE)
+    ] = None,
 ) -> None:
     """Write a caption for every image; images that cannot be used are named in rejects.jsonl.
 
@@ -86,19 +125,33 @@ def caption(
     """
     from limner import config
 
-    settings = config.decoding(decoding or ())
+    given = settings or []
+    drawn = _DRAWN.split() if candidates > 1 else []
+    decoding = config.decoding([*drawn, *(text for text in given if not text.startswith(_REWARDS))])
+    from limner import caption as bulk
+    from limner.bulk.choose import Rules
     from limner.bulk.inputs import source as source_of
-    from limner.caption import caption as write
+    from limner.bulk.judge import rewards_of
 
     logging.getLogger("limner").addHandler(logging.StreamHandler())
     signal.signal(signal.SIGTERM, _interrupted)
-    done = write(
-        source_of(source, image=image), out, model=model, decoding=settings, engine=engine, batch=batch,
-        workers=workers, prompt=prompt, model_name=model_name, key_env=key_env,
-        sidecar=sidecar, column=column, overwrite=overwrite, dedup=dedup, shard=shard, device=device,
-        dtype=dtype, resume=shlex.join(["limner", *sys.argv[1:]]),
+    rules = Rules(tuple(include or ()), tuple(forbid or ()), min_words, max_words, max_repeats)
+    choice = bulk.Choice(
+        candidates=candidates, rules=rules, merge=merge, merge_name=merge_name, merge_prompt=merge_prompt,
+        rewards=rewards_of([text for text in given if text.startswith(_REWARDS)]),
     )  # fmt: skip
-    typer.echo(f"{out}: {done}")
+    where = bulk.Where(sidecar=sidecar, column=column, overwrite=overwrite, shard=shard)
+    who = {"engine": engine, "batch": batch, "workers": workers, "dedup": dedup, "model_name": model_name}
+    who |= {"key_env": key_env, "device": device, "dtype": dtype}
+    made = source_of(source, image=image)
+    asked = {"model": model, "decoding": decoding, "prompt": prompt, "choice": choice, **who}
+    if dry_run:
+        from limner.bulk.page import dry_run as try_out
+
+        typer.echo(try_out(made, out, **asked))
+        return
+    resume = shlex.join(["limner", *sys.argv[1:]])
+    typer.echo(f"{out}: {bulk.caption(made, out, where=where, resume=resume, **asked)}")
 
 
 def _interrupted(*_: object) -> None:

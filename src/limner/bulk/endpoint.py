@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from limner.answering.base import Conversation, Reply
+from limner.bulk.choose import Draft
 from limner.bulk.engine import Text
+from limner.bulk.judge import TextJudge
 from limner.client import Client, Endpoint
 from limner.decoding import Decoding
 from limner.errors import Reject, UserError
@@ -61,6 +64,8 @@ class EndpointAuthor:
     """How many have one."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Batches are written by several threads."""
+    judge: TextJudge | None = None
+    """What says how good a candidate is; nothing does if None."""
 
     @property
     def shaped(self) -> bool:
@@ -78,6 +83,24 @@ class EndpointAuthor:
             Reject(f"no caption: {reply.error}") if reply.text is None else Text(reply.text.strip())
             for reply in replies
         ]
+
+    def drafts(
+        self, samples: Sequence[Sample], prompt: str | None, *, count: int, seed: int
+    ) -> Sequence[Sequence[Draft] | Reject]:
+        """One request a candidate; an image without one of its candidates has none, and says why."""
+        rows = [self.ask(samples, prompt, seed=seed + draw) for draw in range(count)]
+        return [self._drafts(sample, [row[place] for row in rows]) for place, sample in enumerate(samples)]
+
+    def _drafts(self, sample: Sample, replies: Sequence[Reply]) -> Sequence[Draft] | Reject:
+        texts = [reply.text.strip() for reply in replies if reply.text is not None]
+        if len(texts) < len(replies):
+            error = next(reply.error for reply in replies if reply.text is None)
+            return Reject(f"no caption: {error}")
+        if self.judge is None:
+            return [Draft(text, math.nan) for text in texts]
+        with self.lock:
+            scores = self.judge([sample], texts)
+        return [Draft(text, score) for text, score in zip(texts, scores, strict=True)]
 
     def ask(self, samples: Sequence[Sample], prompt: str | None, *, seed: int = 0) -> Sequence[Reply]:
         """The endpoint's replies."""

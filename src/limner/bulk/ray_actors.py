@@ -116,7 +116,7 @@ class _Pool:
         cores = max(1, int(known.get("CPU", 1)))
         count = settings.workers or gpus or cores
         self._options = {
-            "num_cpus": max(1, cores // count),
+            "num_cpus": cores // count if count <= cores else cores / count,
             "num_gpus": 1 if gpus >= count else gpus / count,
             "max_concurrency": QUEUED,
         }
