@@ -33,6 +33,9 @@ class Colours:
     """How long a batch takes."""
     shaped: bool = False
 
+    def tokens(self) -> tuple[int, int]:
+        return 0, 0
+
     def write(self, samples: Sequence[Sample], prompt: str | None) -> list[Text | Reject]:
         if self.log is not None:
             line = json.dumps([sample.id for sample in samples]) + "\n"

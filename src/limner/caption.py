@@ -46,6 +46,7 @@ def caption(
     where: Where | None = None,
     choice: Choice | None = None,
     resume: str = "",
+    price: tuple[float, float] | None = None,
     **who: Any,
 ) -> CaptionReport:
     """Caption every image or video of a source that has no caption in `out` yet.
@@ -62,6 +63,7 @@ def caption(
         where: what else is written.
         choice: which of several candidates stands.
         resume: the command that goes on with the job, for messages.
+        price: of a million tokens read and written at an endpoint.
         who: other settings of `Who`: engine, batch, device, ...
 
     Raises:
@@ -76,7 +78,7 @@ def caption(
     sidecars = Sidecars(out.parent, overwrite=where.overwrite) if where.sidecar else None
     asked = Who(model=model, decoding=decoding, prompt=Prompt(prompt), **who)
     engine = engine_of(asked, choice or Choice())
-    return run(source, output, engine, sidecars=sidecars, resume=resume)
+    return run(source, output, engine, sidecars=sidecars, resume=resume, price=price)
 
 
 def output_of(out: Path, source: Source, *, column: str | None, overwrite: bool, shard: int) -> Output:

@@ -87,6 +87,14 @@ def caption(
         str, typer.Option(help="The model's name at its endpoint.", rich_help_panel=_WHO)
     ] = "",
     key_env: cli_measure.KeyEnv = None,
+    price: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="READ WRITTEN",
+            help="Of a million tokens at an endpoint, to estimate the cost.",
+            rich_help_panel=_WHO,
+        ),
+    ] = None,
     device: cli_measure.Device = "auto",
     dtype: cli_measure.Dtype = "float32",
     candidates: Annotated[
@@ -133,7 +141,9 @@ def caption(
     from limner.bulk.inputs import source as source_of
     from limner.bulk.judge import rewards_of
 
-    logging.getLogger("limner").addHandler(logging.StreamHandler())
+    log = logging.getLogger("limner")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
     signal.signal(signal.SIGTERM, _interrupted)
     rules = Rules(tuple(include or ()), tuple(forbid or ()), min_words, max_words, max_repeats)
     choice = bulk.Choice(
@@ -151,7 +161,7 @@ def caption(
         typer.echo(try_out(made, out, **asked))
         return
     resume = shlex.join(["limner", *sys.argv[1:]])
-    typer.echo(f"{out}: {bulk.caption(made, out, where=where, resume=resume, **asked)}")
+    typer.echo(f"{out}: {bulk.caption(made, out, where=where, resume=resume, price=price, **asked)}")
 
 
 def _interrupted(*_: object) -> None:

@@ -131,6 +131,10 @@ class Chooser:
         """As the author."""
         return self.drafter.shaped
 
+    def tokens(self) -> tuple[int, int]:
+        """As the author; those of the merger are not counted."""
+        return self.drafter.tokens()
+
     def write(self, samples: Sequence[Sample], prompt: str | None) -> Sequence[Text | Reject]:
         """Images of which no candidate keeps the rules are drawn again, `TRIES` times in all."""
         results: list[Text | Reject] = [Reject("not tried") for _ in samples]

@@ -72,6 +72,10 @@ class EndpointAuthor:
         """The endpoint makes batches of its own."""
         return False
 
+    def tokens(self) -> tuple[int, int]:
+        """(read, written) tokens of all answers so far."""
+        return self.client.counts["prompt_tokens"], self.client.counts["completion_tokens"]
+
     def write(self, samples: Sequence[Sample], prompt: str | None) -> Sequence[Text | Reject]:
         """One request an image.
 

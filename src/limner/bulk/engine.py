@@ -53,6 +53,10 @@ class Author(Protocol):
         """Whether larger images take longer."""
         ...
 
+    def tokens(self) -> tuple[int, int]:
+        """(read, written) tokens that an endpoint counted so far; 0 where none is asked."""
+        ...
+
     def write(self, samples: Sequence[Sample], prompt: str | None) -> Sequence[Text | Reject]:
         """One caption a sample, or why there is none, in order."""
         ...
@@ -67,6 +71,10 @@ class Engine(Protocol):
         Raises:
             UserError: it cannot go on; what was given before stays.
         """
+        ...
+
+    def tokens(self) -> tuple[int, int]:
+        """(read, written) tokens that an endpoint counted so far; 0 where none is asked."""
         ...
 
 
@@ -98,6 +106,10 @@ class Local:
                 settled.clear()
         if settled:
             yield settled
+
+    def tokens(self) -> tuple[int, int]:
+        """Those of the author."""
+        return self.author.tokens()
 
     def _batches(self, items: Iterable[Item], twins: _Twins, settled: list[Outcome]) -> Iterator[Batch]:
         """Batches to caption; what needs no captioner is added to `settled`, and goes with an empty batch."""

@@ -29,13 +29,17 @@ class Source(MediaSource):
         Raises:
             UserError: no image or video there.
         """
-        return [id for id, _ in self._files]
+        return self._ids
 
     def found(self, index: int) -> Found:
         """One file."""
         id, place = self._files[index]
         where = place if remote.is_address(place) else Path(place)
         return Found(id, id, where, {})
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        return [id for id, _ in self._files]
 
     @cached_property
     def _files(self) -> list[tuple[str, str]]:

@@ -54,6 +54,7 @@ def run(
     *,
     sidecars: Sidecars | None = None,
     resume: str = "",
+    price: tuple[float, float] | None = None,
 ) -> CaptionReport:
     """Caption what has no caption yet.
 
@@ -67,6 +68,7 @@ def run(
             if there is something to do.
         sidecars: text files beside the images.
         resume: the command that goes on with the job, for messages.
+        price: of a million tokens read and written at an endpoint, for the estimate of what the job costs.
 
     Raises:
         UserError: nothing to read, an output that cannot be written, or an engine that cannot go on.
@@ -96,11 +98,11 @@ def run(
         writing = _Writing(output, journal, rejects, sidecars)
         if todo:
             made = engine(looks)
-            progress = Progress(output.out.name, total=len(ids), done=len(ids) - len(todo))
+            progress = Progress(output.out.name, total=len(ids), done=len(ids) - len(todo), price=price)
             with progress, closing(made.run(source, todo)) as groups:
                 for outcomes in groups:
                     writing.add(outcomes)
-                    progress.advance(len(outcomes), rejected=writing.rejected)
+                    progress.advance(len(outcomes), rejected=writing.rejected, tokens=made.tokens())
         rejects.forget(journal.done)
         output.finish(journal)
     kept = sidecars.kept if sidecars is not None else 0

@@ -61,6 +61,10 @@ class PolicyAuthor:
         """Whether it keeps the shape of images."""
         return isinstance(self.policy, PrefixedPolicy)
 
+    def tokens(self) -> tuple[int, int]:
+        """Nothing is paid for."""
+        return 0, 0
+
     def write(self, samples: Sequence[Sample], prompt: str | None) -> Sequence[Text | Reject]:
         """One caption each."""
 

@@ -6,6 +6,7 @@ where all of them find it. A worker that dies is started anew, and gets again wh
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -44,14 +45,19 @@ class Ray:
     gpu: bool = True
     """Whether a worker takes a GPU, where the cluster has any."""
 
+    def tokens(self) -> tuple[int, int]:
+        """Nothing is paid for."""
+        return 0, 0
+
     def run(self, source: Source, todo: Sequence[int]) -> Generator[Sequence[Outcome], None, None]:
         """Hand out batches, and give the outcomes as they come."""
         ray = _ray()
         began = not ray.is_initialized()
         if began:
             _start(ray)
+        ids = source.ids()
         try:
-            yield from _Pool(ray, self, source).run([source.ids()[index] for index in todo])
+            yield from _Pool(ray, self, source).run([ids[index] for index in todo])
         finally:
             if began:
                 ray.shutdown()
@@ -100,6 +106,9 @@ class _OneAtATime:
     @property
     def shaped(self) -> bool:
         return self._author.shaped
+
+    def tokens(self) -> tuple[int, int]:
+        return self._author.tokens()
 
     def write(self, samples: Sequence[Sample], prompt: str | None) -> Sequence[Text | Reject]:
         with self._lock:
@@ -167,8 +176,12 @@ class _Pool:
         """Start a worker anew; what the dead one was at is handed out again, in the end item by item.
 
         Raises:
-            UserError: no worker lives long enough to do anything.
+            UserError: the author cannot be made, or no worker lives long enough to do anything.
         """
+        if getattr(error, "actor_init_failed", False):
+            raise UserError(f"--engine ray: a worker cannot start: {str(error).strip().splitlines()[-1]}")
+        with contextlib.suppress(Exception):  # one that only cannot be reached may still be at it
+            self._ray.kill(self._workers[number])
         lost = [batch for at, batch in self._jobs.values() if at == number]
         self._jobs = {job: at for job, at in self._jobs.items() if at[0] != number}
         reason = " ".join(str(error).split())[:300]

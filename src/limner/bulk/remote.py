@@ -41,7 +41,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
     import fsspec
 
     try:
-        file = open(path, "rb") if not is_address(path) else fsspec.open(path, "rb").open()  # noqa: SIM115
+        at: Any = fsspec.open(path, "rb") if is_address(path) else None
+        file = open(path, "rb") if at is None else at.open()  # noqa: SIM115
     except (ImportError, ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read ({_plain(error)})") from error
     with file:

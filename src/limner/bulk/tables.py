@@ -190,7 +190,7 @@ class Parquet:
                 self._groups.append((len(self._files), group))
                 self._ends.append(end)
             self._files.append(file)
-        self.columns = list(self._files[0].schema_arrow.names)
+        self.columns: Sequence[str] = list(self._files[0].schema_arrow.names)
         self._held: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -241,7 +241,9 @@ class DataSet:
         try:
             import datasets
         except ImportError as error:
-            raise UserError(f"{path}: such folders need the package: pip install datasets") from error
+            raise UserError(
+                f"{path}: such folders need the package datasets: pip install 'limner[datasets]'"
+            ) from error
         try:
             self.stored: Any = datasets.load_from_disk(path)
         except Exception as error:
@@ -253,7 +255,7 @@ class DataSet:
         for name, feature in self.stored.features.items():
             if isinstance(feature, datasets.Image):
                 self.data = self.data.cast_column(name, datasets.Image(decode=False))
-        self.columns = list(self.data.column_names)
+        self.columns: Sequence[str] = list(self.data.column_names)
 
     def __len__(self) -> int:
         """Number of rows."""

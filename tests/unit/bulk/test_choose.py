@@ -54,6 +54,9 @@ class Scripted:
     def __init__(self, *rounds):
         self.rounds, self.asked = list(rounds), []
 
+    def tokens(self):
+        return 0, 0
+
     def drafts(self, samples, prompt, *, count, seed):
         self.asked.append(([sample.id for sample in samples], count, seed))
         made = self.rounds.pop(0)
