@@ -15,7 +15,6 @@ from limner import cli_measure
 
 _READ, _WRITE, _WHO, _CHOICE = "What is read", "What is written", "Who captions", "Which caption stands"
 _DRAWN = "num_beams=1 do_sample=true"
-_REWARDS = "rewards."
 
 
 def caption(
@@ -26,14 +25,7 @@ def caption(
             "(.tar); a data set of `datasets` on disk; an address of any of these; world:test."
         ),
     ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[setting=value]...",
-            help="How captions are written, on top of the published beam search: num_beams=1 "
-            "max_new_tokens=30; and what chooses among candidates: rewards.itm.path=world:itm",
-        ),
-    ] = None,
+    decoding: cli_measure.Decoded = None,
     *,
     out: Annotated[
         Path, typer.Option("--out", "-o", help=".jsonl, .parquet, or .tar for shards; a stopped job goes on.")
@@ -100,6 +92,14 @@ def caption(
     candidates: Annotated[
         int, typer.Option(min=1, help="Captions drawn an image; the best stands.", rich_help_panel=_CHOICE)
     ] = 1,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME [setting=value]...",
+            help='What the best is told by: "itm path=world:itm"; may be repeated.',
+            rich_help_panel=_CHOICE,
+        ),
+    ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(help="A phrase that has to be in it; may be repeated.", rich_help_panel=_CHOICE),
@@ -133,9 +133,7 @@ def caption(
     """
     from limner import config
 
-    given = settings or []
-    drawn = _DRAWN.split() if candidates > 1 else []
-    decoding = config.decoding([*drawn, *(text for text in given if not text.startswith(_REWARDS))])
+    settings = config.decoding([*(_DRAWN.split() if candidates > 1 else []), *(decoding or ())])
     from limner import caption as bulk
     from limner.bulk.choose import Rules
     from limner.bulk.inputs import source as source_of
@@ -148,13 +146,13 @@ def caption(
     rules = Rules(tuple(include or ()), tuple(forbid or ()), min_words, max_words, max_repeats)
     choice = bulk.Choice(
         candidates=candidates, rules=rules, merge=merge, merge_name=merge_name, merge_prompt=merge_prompt,
-        rewards=rewards_of([text for text in given if text.startswith(_REWARDS)]),
+        rewards=rewards_of(reward or ()),
     )  # fmt: skip
     where = bulk.Where(sidecar=sidecar, column=column, overwrite=overwrite, shard=shard)
     who = {"engine": engine, "batch": batch, "workers": workers, "dedup": dedup, "model_name": model_name}
     who |= {"key_env": key_env, "device": device, "dtype": dtype}
     made = source_of(source, image=image)
-    asked = {"model": model, "decoding": decoding, "prompt": prompt, "choice": choice, **who}
+    asked = {"model": model, "decoding": settings, "prompt": prompt, "choice": choice, **who}
     if dry_run:
         from limner.bulk.page import dry_run as try_out
 

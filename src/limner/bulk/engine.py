@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,20 +134,29 @@ class Local:
             for key, samples in batches:
                 yield samples, self.author.write(samples, key[0]) if samples else ()
             return
-        pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="limner-bulk")
         waiting: dict[Future[Sequence[Text | Reject]], Sequence[Sample]] = {}
-        try:
-            for key, samples in batches:
-                if not samples:
-                    yield (), ()
-                    continue
-                waiting[pool.submit(self.author.write, samples, key[0])] = samples
-                if len(waiting) == self.at_once:
-                    yield from self._done(waiting)
-            while waiting:
+        for key, samples in batches:
+            if not samples:
+                yield (), ()
+                continue
+            waiting[self._begun(samples, key[0])] = samples
+            if len(waiting) == self.at_once:
                 yield from self._done(waiting)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield from self._done(waiting)
+
+    def _begun(self, samples: Sequence[Sample], prompt: str | None) -> Future[Sequence[Text | Reject]]:
+        """A batch that is written in a thread which a job that ends does not wait for."""
+        future: Future[Sequence[Text | Reject]] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self.author.write(samples, prompt))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="limner-bulk", daemon=True).start()
+        return future
 
     @staticmethod
     def _done(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -30,22 +31,28 @@ class _Recipe:
 
 
 def rewards_of(settings: Sequence[str]) -> Mapping[str, AnyReward]:
-    """The rewards of `rewards.itm.path=world:itm rewards.length.weight=0.1 ...`, as in a recipe.
+    """The rewards of "itm path=world:itm", "length weight=0.1", ..., with the settings of a recipe.
 
     Raises:
         UserError: everything that is wrong with them; or one needs what captions in bulk do not have.
     """
     if not settings:
         return {}
-    tree, origins, typed = put({}, {}, list(settings))
+    written: list[str] = []
+    for text in settings:
+        name, *given = shlex.split(text) or [""]
+        written += [f"rewards.{name}.{setting}" for setting in given] or [f"rewards.{name}={{}}"]
+    tree, origins, typed = put({}, {}, written)
     builder = Builder(origins, typed, complete=True)
     found: Mapping[str, AnyReward] = builder.build(_Recipe, tree).rewards
     if builder.errors:
-        raise UserError("\n".join([f"{' '.join(settings)}: {len(builder.errors)} to mend:", *builder.errors]))
+        raise UserError(
+            "\n".join([f"--reward {'; '.join(settings)}: {len(builder.errors)} to mend:", *builder.errors])
+        )
     for name, reward in found.items():
         lacking = reward.needs - {"lm_logprobs"}
         if lacking:
-            raise UserError(f"rewards.{name} needs {', '.join(sorted(lacking))}, which no new image has")
+            raise UserError(f"--reward {name} needs {', '.join(sorted(lacking))}, which no new image has")
     return found
 
 

@@ -88,7 +88,7 @@ def model(tmp_path_factory):
 def test_the_best_of_several_by_a_reward(model, tmp_path):
     """The reward that `limner score` would give is the largest among the candidates."""
     out = tmp_path / "captions.jsonl"
-    rewards = rewards_of(["rewards.length={}", "rewards.repeats.weight=0.1"])
+    rewards = rewards_of(["length", "repeats weight=0.1"])
     choice = Choice(candidates=4, rewards=rewards)
     options = {"model": model, "decoding": DRAWN, "batch": 3, "device": "cpu", "choice": choice}
     assert caption(World(split="validation", count=5), out, **options).written == 5
@@ -110,9 +110,9 @@ def test_the_best_of_several_by_a_reward(model, tmp_path):
 
 def test_rewards_that_cannot_be(model):
     with pytest.raises(UserError, match="needs references"):
-        rewards_of(["rewards.cider={}"])
+        rewards_of(["cider"])
     with pytest.raises(UserError, match="did you mean"):
-        rewards_of(["rewards.lenght={}"])
+        rewards_of(["lenght"])
     assert rewards_of([]) == {}
 
 
@@ -137,7 +137,7 @@ def test_best_of_several_at_an_endpoint_by_a_reward_without_a_captioner(tmp_path
     bulk_jobs.photos(tmp_path / "photos", 2)
     long = {"when": "", "steps": [{"answer": "a dog"}] * 2 + [{"answer": "a dog on a lawn"}]}
     with ChatServer(tmp_path / "server", [long]) as server:
-        choice = Choice(candidates=2, rewards=rewards_of(["rewards.length={}"]))
+        choice = Choice(candidates=2, rewards=rewards_of(["length"]))
         caption(
             inputs.source(str(tmp_path / "photos")), tmp_path / "c.jsonl", model=server.base_url,
             model_name="m", decoding=DRAWN, batch=8, choice=choice, device="cpu",
