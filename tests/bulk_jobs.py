@@ -32,6 +32,7 @@ class Colours:
     seconds: float = 0.0
     """How long a batch takes."""
     shaped: bool = False
+    mixes: bool = False
 
     def tokens(self) -> tuple[int, int]:
         return 0, 0

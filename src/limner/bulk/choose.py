@@ -131,6 +131,11 @@ class Chooser:
         """As the author."""
         return self.drafter.shaped
 
+    @property
+    def mixes(self) -> bool:
+        """As the author."""
+        return self.drafter.mixes
+
     def tokens(self) -> tuple[int, int]:
         """As the author; those of the merger are not counted."""
         return self.drafter.tokens()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from limner.answering.base import Conversation, Reply
 from limner.bulk.choose import Draft
-from limner.bulk.engine import Text
+from limner.bulk.engine import ASKED, Text
 from limner.bulk.judge import TextJudge
 from limner.client import Client, Endpoint
 from limner.decoding import Decoding
@@ -72,6 +72,11 @@ class EndpointAuthor:
         """The endpoint makes batches of its own."""
         return False
 
+    @property
+    def mixes(self) -> bool:
+        """Each image has a request of its own."""
+        return True
+
     def tokens(self) -> tuple[int, int]:
         """(read, written) tokens of all answers so far."""
         return self.client.counts["prompt_tokens"], self.client.counts["completion_tokens"]
@@ -109,7 +114,7 @@ class EndpointAuthor:
     def ask(self, samples: Sequence[Sample], prompt: str | None, *, seed: int = 0) -> Sequence[Reply]:
         """The endpoint's replies."""
         replies = self.client.ask(
-            [shown(sample, PROMPT if prompt is None else prompt) for sample in samples],
+            [shown(sample, str(prompt or sample.extra.get(ASKED) or PROMPT)) for sample in samples],
             max_new_tokens=self.decoding.max_new_tokens,
             temperature=self.decoding.temperature if self.decoding.do_sample else 0.0,
             seed=seed,

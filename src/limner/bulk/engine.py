@@ -21,6 +21,8 @@ from limner.types import Sample
 
 READERS = 2
 """Threads that open images, and processes that decode videos, while the captioner runs."""
+ASKED = "prompt"
+"""Where a sample's `extra` has what it is asked, if that is its own."""
 CONTENT = "content"
 """The key of a row that holds what the image looks like, hashed, where equal images are looked for."""
 
@@ -52,6 +54,11 @@ class Author(Protocol):
     @property
     def shaped(self) -> bool:
         """Whether larger images take longer."""
+        ...
+
+    @property
+    def mixes(self) -> bool:
+        """Whether samples of one batch may be asked different things, each its `extra["prompt"]`."""
         ...
 
     def tokens(self) -> tuple[int, int]:
@@ -120,12 +127,18 @@ class Local:
             if isinstance(prompt, Reject):
                 settled.append(Outcome(id, prompt))
             elif isinstance(result, Sample) and not twins.take(result, prompt, settled):
-                full = buckets.add(result, prompt)
+                full = buckets.add(*self._asked(result, prompt))
                 if full is not None:
                     yield full
             if len(settled) >= 8 * self.batch:
                 yield (), []
         yield from buckets.rest()
+
+    def _asked(self, sample: Sample, prompt: str | None) -> tuple[Sample, str | None]:
+        """A sample with what it is asked, or beside it, which keeps it apart from others in batches."""
+        if prompt is None or not self.author.mixes:
+            return sample, prompt
+        return replace(sample, extra={**sample.extra, ASKED: prompt}), None
 
     def _written(
         self, batches: Iterator[Batch]

@@ -93,7 +93,6 @@ def engine_of(who: Who, choice: Choice) -> Callable[[dict[str, str]], Engine]:
         client = endpoint.client(
             who.model, model=who.model_name, key_env=who.key_env, requests=batch, decoding=who.decoding
         )
-        asked = Prompt(endpoint.PROMPT) if prompt.template is None else prompt
         together = max(1, batch // endpoint.AT_ONCE)
 
         def at_endpoint(seen: dict[str, str]) -> Engine:
@@ -103,7 +102,7 @@ def engine_of(who: Who, choice: Choice) -> Callable[[dict[str, str]], Engine]:
 
                 author.judge = TextJudge.load(choice.rewards, device=who.device)
             made = _chosen(author, who, choice)
-            return Local(made, together, asked, endpoint.AT_ONCE, seen=seen if who.dedup else None)
+            return Local(made, together, prompt, endpoint.AT_ONCE, seen=seen if who.dedup else None)
 
         return at_endpoint
     if kind == "ray":

@@ -70,6 +70,8 @@ class MediaSource(base.VideoSource):
         """
         item = self.found(index)
         extra: dict[str, object] = {ROW: item.row}
+        if isinstance(item.row.get("prompt"), str):
+            extra["prompt"] = item.row["prompt"]
         if isinstance(item.place, Path):
             if item.is_video:
                 return self.video(item.id, item.place, extra=extra)

@@ -61,6 +61,11 @@ class PolicyAuthor:
         """Whether it keeps the shape of images."""
         return isinstance(self.policy, PrefixedPolicy)
 
+    @property
+    def mixes(self) -> bool:
+        """Those that read a chat take a prompt a sample."""
+        return self.shaped
+
     def tokens(self) -> tuple[int, int]:
         """Nothing is paid for."""
         return 0, 0

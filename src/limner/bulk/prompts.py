@@ -22,8 +22,8 @@ class Prompt:
 
     template: str | None = None
     """The text; {column} stands for a column of the item's row, {id} for its id, {name} for the last part of
-    that without suffix, {folder} for the part before the last, and {{ for a brace. None asks as the
-    captioner does."""
+    that without suffix, {folder} for the part before the last, and {{ for a brace. None asks what
+    the row has in its column `prompt`, or else as the captioner does."""
 
     def __post_init__(self) -> None:
         """Look at the names.
@@ -50,7 +50,10 @@ class Prompt:
 
     def of(self, sample: Sample) -> str | Reject | None:
         """The prompt of a sample; a Reject where its row lacks a column."""
-        if self.template is None or not ("{" in self.template or "}" in self.template):
+        if self.template is None:
+            own = sample.extra.get("prompt")
+            return own if isinstance(own, str) and own else None
+        if not ("{" in self.template or "}" in self.template):
             return self.template
         row = sample.extra.get(ROW)
         path = PurePosixPath(sample.id)

@@ -107,6 +107,10 @@ class _OneAtATime:
     def shaped(self) -> bool:
         return self._author.shaped
 
+    @property
+    def mixes(self) -> bool:
+        return self._author.mixes
+
     def tokens(self) -> tuple[int, int]:
         return self._author.tokens()
 

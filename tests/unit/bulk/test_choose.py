@@ -49,7 +49,7 @@ def test_repeats():
 class Scripted:
     """Gives what was written down, one list a call; what it was asked is kept."""
 
-    shaped = False
+    shaped = mixes = False
 
     def __init__(self, *rounds):
         self.rounds, self.asked = list(rounds), []

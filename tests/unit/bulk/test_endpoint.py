@@ -55,6 +55,18 @@ def test_one_request_an_image(photos, tmp_path):
     assert (first["temperature"], first["max_tokens"]) == (0.0, 8)
 
 
+def test_a_row_may_bring_its_own_prompt_and_equal_images_asked_otherwise_are_no_twins(photos, tmp_path):
+    rows = [{"id": str(n), "image": "photos/00000.png", "prompt": f"about {n % 2}"} for n in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with ChatServer(tmp_path / "server", [answers()]) as server:
+        source = inputs.source(str(tmp_path / "rows.jsonl"))
+        options = {"model": server.base_url, "model_name": "m", "decoding": GREEDY, "dedup": True}
+        assert caption(source, tmp_path / "captions.jsonl", **options).written == 4
+        assert len(server.requests()) == 2
+    found = {row["id"]: row["caption"] for row in bulk_jobs.rows(tmp_path / "captions.jsonl")}
+    assert found == {str(n): f"about {n % 2}" for n in range(4)}
+
+
 def test_rubbish_is_named_rejected_and_asked_again_by_the_next_job(photos, tmp_path, caplog):
     out = tmp_path / "captions.jsonl"
     rubbish = {"when": "00003", "steps": [{"raw": "<html>oops</html>"}]}
