@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from limner import __version__, cli_assemble, cli_data, cli_evaluate, cli_measure, cli_score, cli_world
+from limner import (
+    __version__,
+    cli_assemble,
+    cli_caption,
+    cli_data,
+    cli_evaluate,
+    cli_measure,
+    cli_score,
+    cli_world,
+)
 from limner.errors import UserError
 
 USER_ERROR = 2
@@ -184,7 +193,7 @@ def demo(
     run(out)
 
 
-app.command()(cli_measure.caption)
+app.command()(cli_caption.caption)
 app.command()(cli_measure.compare)
 app.command()(cli_score.score)
 app.command()(cli_assemble.assemble)
