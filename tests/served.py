@@ -81,7 +81,7 @@ class Process:
                 env={**os.environ, **(environment or {})},
             )  # fmt: skip
 
-    def wait(self, seconds: float = 180) -> None:
+    def wait(self, seconds: float = 600) -> None:
         """Until it answers."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:

@@ -55,7 +55,7 @@ def test_the_openai_client_is_given_what_the_captioner_writes(
         assert choice.message.content == expected[number]
         assert (choice.finish_reason, choice.message.role) == ("stop", "assistant")
         assert answer.usage is not None
-        assert answer.usage.completion_tokens > 3
+        assert answer.usage.completion_tokens >= 3
         assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
@@ -83,10 +83,10 @@ def test_a_stream_says_the_same_piece_by_piece(client: openai.OpenAI, expected: 
     chunks = list(stream)
     pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
     assert "".join(filter(None, pieces)) == expected[0]
-    assert len([piece for piece in pieces if piece]) > 2
+    assert len([piece for piece in pieces if piece]) >= 2
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens > 3
+    assert chunks[-1].usage.completion_tokens >= 3
 
 
 def test_errors_are_the_client_s_own_exceptions(client: openai.OpenAI, service: served.Process) -> None:
@@ -115,7 +115,7 @@ def test_limner_s_own_client_is_answered(
     asked = [served.messages(served.data_url(served.picture(k))) for k in range(4)]
     replies = Client(endpoint).ask(asked, max_new_tokens=60, temperature=0, seed=0)
     assert [reply.text for reply in replies] == expected
-    assert all(reply.completion_tokens > 3 for reply in replies)
+    assert all(reply.completion_tokens >= 3 for reply in replies)
 
 
 def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
@@ -124,18 +124,18 @@ def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
         asked = served.body(temperature=0)
         sending = threading.Thread(
             target=lambda: answers.append(
-                httpx.post(f"{process.url}/v1/chat/completions", json=asked, timeout=60)
+                httpx.post(f"{process.url}/v1/chat/completions", json=asked, timeout=300)
             )
         )
         sending.start()
-        deadline = time.monotonic() + 30
-        while httpx.get(f"{process.url}/health", timeout=30).json()["waiting"] == 0:
+        deadline = time.monotonic() + 120
+        while httpx.get(f"{process.url}/health", timeout=120).json()["waiting"] == 0:
             assert time.monotonic() < deadline
         process.terminate()
         sending.join()
         assert answers[0].status_code == 200
         assert answers[0].json()["choices"][0]["message"]["content"]
         try:
-            process.process.wait(30)
+            process.process.wait(120)
         except subprocess.TimeoutExpired:
             pytest.fail(process.log.read_text())

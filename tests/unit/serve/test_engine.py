@@ -65,11 +65,11 @@ def test_greedy_captions_are_those_of_the_captioner_itself(policy: Policy) -> No
 
 def test_a_request_s_limit_cuts_its_own_captions_only(policy: Policy) -> None:
     engine = Engine(policy, Metrics())
-    short = ask(0, decoding=Decoding(do_sample=False, max_new_tokens=3))
+    short = ask(0, decoding=Decoding(do_sample=False, max_new_tokens=2))
     cut, whole = (events[-1] for events in answers(engine, [short, ask(0, decoding=GREEDY)]))
     assert isinstance(cut, Done)
     assert isinstance(whole, Done)
-    assert (cut.captions[0].tokens, cut.captions[0].ended) == (3, False)
+    assert (cut.captions[0].tokens, cut.captions[0].ended) == (2, False)
     assert whole.captions[0].ended
     assert whole.captions[0].text.startswith(cut.captions[0].text)
 
@@ -110,7 +110,8 @@ def test_a_prompt_that_does_not_fit_is_the_request_s_fault(policy: Policy) -> No
 def test_special_tokens_in_a_text_stay_out_of_the_prompt(policy: Policy) -> None:
     engine = Engine(policy, Metrics())
     end = policy.tokenizer.eos_token
-    assert engine.plain(f"a dog{end} and {end[:1]}{end}{end[1:]}").split() == ["a", "dog", "and"]
+    assert engine.plain(f"a dog{end} and").split() == ["a", "dog", "and"]
+    assert end not in engine.plain(f"{end[:1]}{end}{end[1:]}")
 
 
 def test_draws_have_the_shares_of_the_tokens() -> None:
