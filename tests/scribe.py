@@ -30,7 +30,7 @@ class Scribe:
         time.sleep(self.seconds)
         for job in jobs:
             if self.fails:
-                job.send(Failed("the captioner failed on this request", own=False))
+                job.send(Failed("the captioner failed on this request", 500))
                 continue
             ask = job.ask
             sizes = " ".join(f"{image.width}x{image.height}" for image in ask.media)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -21,7 +21,6 @@ from limner.serve.house import Gone, House, late, streamed, unless_gone
 from limner.serve.metrics import CONTENT_TYPE, Metrics
 from limner.serve.problems import Problem
 
-log = logging.getLogger("limner.serve")
 Scope = MutableMapping[str, Any]
 CHAT = "/v1/chat/completions"
 PATHS = (CHAT, "/v1/models", "/health", "/metrics")
@@ -64,7 +63,8 @@ async def chat(request: Request) -> Response:
             first = await unless_gone(request, house.first(job))
             if job.stream:
                 kept = True
-                return _Stream(streamed(house, job, asked, first, deadline=deadline), job, leave)
+                events = streamed(house, job, asked, first, deadline=deadline)
+                return _Stream(events, job, leave, deadline=deadline)
         assert isinstance(first, Done), "only streams have pieces"
         return JSONResponse(wire.completion(house.service.name, first.captions, first.prompt_tokens))
     except TimeoutError:
@@ -80,14 +80,19 @@ async def chat(request: Request) -> Response:
 class _Stream(StreamingResponse):
     """However the stream ends, its job does too, and the place in the house is given back."""
 
-    def __init__(self, content: AsyncIterator[bytes], job: Job, leave: Callable[[], None]):
+    def __init__(
+        self, content: AsyncIterator[bytes], job: Job, leave: Callable[[], None], *, deadline: float
+    ):
         super().__init__(content, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        self._job, self._leave = job, leave
+        self._job, self._leave, self._deadline = job, leave, deadline
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """As an ASGI application."""
         try:
-            await super().__call__(scope, receive, send)
+            # Who asked and does not read must not stay for ever; one second is for the last event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._deadline + 1):
+                    await super().__call__(scope, receive, send)
         finally:
             self._job.cancelled = True
             self._leave()

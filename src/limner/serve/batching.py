@@ -71,8 +71,8 @@ class Failed:
     """A request that cannot be answered."""
 
     message: str
-    own: bool
-    """It is the request's fault."""
+    status: int
+    """400 where it is the request's fault, 500 where the captioner failed, 503 at the end."""
 
 
 Event = Piece | Done | Failed
@@ -131,7 +131,7 @@ class Batcher:
         """Put a job at the end of the queue."""
         with self._changed:
             if self._closed:
-                job.send(Failed("the server is shutting down", own=False))
+                job.send(Failed("the server is shutting down", 503))
                 return
             self._queue.append(job)
             self._changed.notify()

@@ -56,7 +56,7 @@ class Engine:
         except (UserError, Reject) as error:
             for job in jobs:
                 if not job.answered:
-                    job.send(Failed(str(error), own=True))
+                    job.send(Failed(str(error), 400))
         except Exception:
             if len(jobs) > 1:
                 log.warning("a batch of %d requests failed; each is tried alone", len(jobs))
@@ -65,7 +65,7 @@ class Engine:
                         self.run([job])
                 return
             log.exception("a request made the captioner fail")
-            jobs[0].send(Failed("the captioner failed on this request", own=False))
+            jobs[0].send(Failed("the captioner failed on this request", 500))
         self.seconds += 0.2 * (time.perf_counter() - began - self.seconds)
 
     @torch.inference_mode()

@@ -176,9 +176,7 @@ async def next_of(job: Job) -> Piece | Done:
         job.cancelled = True
         raise
     if isinstance(event, Failed):
-        raise refused(event.message, "messages") if event.own else Problem(
-            503 if "shutting down" in event.message else 500, event.message, code="failed"
-        )  # fmt: skip
+        raise Problem(event.status, event.message, code="failed", param="messages")
     return event
 
 

@@ -103,7 +103,7 @@ def test_what_nobody_waits_for_is_not_written(policy: Policy) -> None:
 def test_a_prompt_that_does_not_fit_is_the_request_s_fault(policy: Policy) -> None:
     long = ask(0, prompt="a red circle " * 400)
     events = answers(Engine(policy, Metrics()), [long])[0]
-    assert events == [Failed(events[0].message, own=True)]  # type: ignore[union-attr]
+    assert events == [Failed(events[0].message, 400)]  # type: ignore[union-attr]
     assert "the prompt is too long" in events[0].message  # type: ignore[union-attr]
 
 
