@@ -56,6 +56,7 @@ BUILDS = {
     tiny.instructblip: ("instructblip", Q_FORMER),
     tiny_vl.qwen2_5_vl: ("qwen_vl", MERGER[:1]),
     tiny_vl.qwen3_vl: ("qwen_vl", MERGER),
+    tiny_vl.qwen3_vl_moe: ("qwen_vl", MERGER),
     tiny_vl.llava: ("auto", PROJECTOR),
     tiny_vl.gemma3: ("auto", PROJECTOR),
     tiny_vl.smolvlm: ("auto", ("model.connector",)),

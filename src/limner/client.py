@@ -11,7 +11,7 @@ import importlib.util
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,8 @@ from limner.errors import UserError
 
 NO_KEY = "EMPTY"
 """What is sent as key to servers that want none: the library cannot send nothing."""
+_SECRET = re.compile(r"(?i)api[_-]?key|authorization|password|secret|(access|auth|bearer)[_-]?token")
+"""Names of fields that hold keys."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 """Capital letters only, because the keys of the common services have small ones: a key that was written
 where its variable's name belongs is refused before it can be kept anywhere."""
@@ -73,6 +75,12 @@ class Endpoint:
                 "key_env must be the name of an environment variable in capital letters, such as "
                 "OPENAI_API_KEY, and never the key itself"
             )
+        secret = next((name for name in _fields(self.extra) if _SECRET.fullmatch(name)), None)
+        if secret is not None:
+            raise ValueError(
+                f"extra holds {secret!r}, and what it holds is written down: put the key into an environment "
+                "variable and its name into key_env"
+            )
 
     def key(self) -> str:
         """The key as it is in the environment now; `EMPTY` if none is wanted.
@@ -94,6 +102,15 @@ class Endpoint:
                 "in no key: set it anew"
             )
         return key
+
+
+def _fields(value: object) -> Iterator[str]:
+    """Names of all fields, however deep."""
+    for inner in value if isinstance(value, list | tuple) else ():
+        yield from _fields(inner)
+    for name, inner in value.items() if isinstance(value, Mapping) else ():
+        yield str(name)
+        yield from _fields(inner)
 
 
 class Client:

@@ -128,6 +128,7 @@ class Round:
         """
         import openai
 
+        key = None if self.endpoint.key_env is None else api.api_key
         try:
             # a time-out of the library is one of a single read, which a server that trickles never meets
             async with asyncio.timeout(self.endpoint.timeout_seconds):
@@ -135,10 +136,9 @@ class Round:
                     messages=[], model="", extra_body=body
                 )
         except (openai.APIError, TimeoutError) as error:
-            key = None if self.endpoint.key_env is None else api.api_key
             result = failure_of(error, self.endpoint, key=key, reached=self.reached)
         else:
-            result = answer_of(raw.text)
+            result = answer_of(raw.text, key=key)
         if isinstance(result, Reply):
             self._heard()
         return result

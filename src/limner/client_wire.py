@@ -40,22 +40,27 @@ class Failure:
     """Seconds that the server wants to be left alone for."""
 
 
-def answer_of(text: str) -> Reply | Failure:
-    """The answer in the body of a response with status 200."""
+def answer_of(text: str, *, key: str | None) -> Reply | Failure:
+    """The answer in the body of a response with status 200.
+
+    Args:
+        text: the body.
+        key: the key that was sent, if there was one; it is taken out of what is told of a failure.
+    """
     try:
         row: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return Failure("garbage", f"no JSON: {shown(text)}", own=True)
+        return Failure("garbage", f"no JSON: {scrubbed(text, key)}", own=True)
     choices = row.get("choices") if isinstance(row, dict) else None
     if not isinstance(choices, list):
-        return Failure("garbage", f"no chat completion: {shown(text)}", own=True)
+        return Failure("garbage", f"no chat completion: {scrubbed(text, key)}", own=True)
     choice: Any = choices[0] if choices else None
     message: Any = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         return Failure("empty", "a chat completion without a message", own=True)
     refusal = message.get("refusal")
     if refusal or choice.get("finish_reason") == "content_filter":
-        return Failure("refusal", shown(str(refusal or "stopped by a content filter")), own=True)
+        return Failure("refusal", scrubbed(str(refusal or "stopped by a content filter"), key), own=True)
     content = _text(message.get("content"))
     if not content.strip():
         ended = choice.get("finish_reason")

@@ -43,8 +43,10 @@ def find(group: str, kind: str) -> type:
     """
     if ":" in kind:
         return _outside(kind)
-    known = available(group)
-    if kind not in known:
+    file = Path(__file__).parent / group / f"{kind}.py"
+    # only this file is read: parsing all of a group took most of the time in which a recipe loads
+    if group not in CLASSES or not kind.isidentifier() or not file.is_file() or _said(file, group) is None:
+        known = available(group)
         raise UserError(f"{did_you_mean(kind, known)}; {group} on disk: {', '.join(known) or 'none'}")
     return getattr(importlib.import_module(f"limner.{group}.{kind}"), CLASSES[group])
 
@@ -59,12 +61,20 @@ def available(group: str) -> dict[str, str]:
         raise UserError(f"{did_you_mean(group, CLASSES)}; groups: {', '.join(CLASSES)}")
     found: dict[str, str] = {}
     for path in sorted((Path(__file__).parent / group).glob("*.py")):
-        if path.stem == "base":
-            continue
-        for node in ast.parse(path.read_text(encoding="utf8")).body:
-            if isinstance(node, ast.ClassDef) and node.name == CLASSES[group]:
-                found[path.stem] = (ast.get_docstring(node) or "").partition("\n")[0]
+        said = _said(path, group)
+        if said is not None:
+            found[path.stem] = said
     return found
+
+
+def _said(path: Path, group: str) -> str | None:
+    """First line of the docstring of a file's component; None where it has none."""
+    if path.stem == "base":
+        return None
+    for node in ast.parse(path.read_text(encoding="utf8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == CLASSES[group]:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

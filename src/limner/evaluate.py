@@ -188,8 +188,7 @@ def evaluate_command(
     """What `limner evaluate` does: caption, measure, print a table, write the file.
 
     Args:
-        model: a captioner checkpoint, a run directory (its best checkpoint) or one of its checkpoints, a
-            .jsonl file of captions, or the word "references": the first caption that the data comes with.
+        model: what `limner.authors.author` takes: a captioner, a run, a file of captions, or "references".
         data: `world:SPLIT` (`world` is `world:test`), a folder, a .jsonl file that names images, or settings.
         out: the JSON file to write.
         metrics: groups of measures, or single ones.
@@ -222,8 +221,7 @@ def evaluate_command(
             bar.advance(task, len(group))
     if rejects:
         console.print(f"{len(rejects)} items are left out, the first: {rejects[0]}", markup=False)
-    result = replace(gauge.result(seed=seed), prism=prism)
-    result = _named(result, writer, data=str(found), centre_crop=centre_crop)
+    result = _named(gauge.result(seed=seed), writer, str(found), centre_crop=centre_crop, prism=prism)
     result.save(out)
     Console().print(result.table())
     console.print(f"written to {out}", markup=False)
@@ -240,10 +238,12 @@ def cropped(sample: Sample) -> Sample:
     return replace(sample, media=tuple(images))
 
 
-def _named(result: Evaluation, writer: Author, *, data: str, centre_crop: bool) -> Evaluation:
+def _named(
+    result: Evaluation, writer: Author, data: str, *, centre_crop: bool, prism: Mapping[str, Any] | None
+) -> Evaluation:
     decoding = None if writer.decoding is None else asdict(writer.decoding)
     settings: Mapping[str, object] = {**result.settings, "centre_crop": centre_crop}
-    return replace(result, model=writer.name, data=data, decoding=decoding, settings=settings)
+    return replace(result, model=writer.name, data=data, decoding=decoding, settings=settings, prism=prism)
 
 
 def _given(value: Given | None, measure: str, needed: str) -> Given:

@@ -75,9 +75,8 @@ def test_the_page_is_as_wide_as_the_window(look, tmp_path, kind, width):
 def _lengthen(run):
     """Words without a place to break, wherever a run can hold words."""
     for path in run.glob("evaluation/*.json"):
-        path.write_text(
-            re.sub(r'("(?:caption": "|question": "|options": \[")\w+', rf"\1{LONG} ", path.read_text())
-        )
+        words = r'("(?:caption": "|question": "|options": \["))\w+'
+        path.write_text(re.sub(words, rf"\1{LONG}", path.read_text()))
     settings = json.loads((run / "resolved.json").read_text())
     settings[f"data.{LONG}"] = {"value": LONG, "origin": LONG}
     (run / "resolved.json").write_text(json.dumps(settings))

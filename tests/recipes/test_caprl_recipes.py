@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import tiny_qwen
-from limner import assemble, config, export
+from limner import assemble, config, export, paths
+from limner.curate import settings as curation
+from limner.prism import writers
+from limner.prism.asking import Answering
+from limner.prism.items import INTRODUCTION
 from limner.questions import Question
 from limner.run import read_metrics
 from limner.train import train
@@ -56,7 +61,7 @@ def two_steps(name: str, captioner: Path, rows: Path, out: Path, *more: str) -> 
 
 
 def test_the_published_settings_of_caprl():
-    """methods.md 3.1 and 3.2: the launch script, and CapRL++'s ramp."""
+    """Of the published launch script, and CapRL++'s ramp (arXiv 2509.22647, 2606.09393)."""
     for name in ("qwen2.5vl3b", "qwen2.5vl3b_length"):
         recipe = config.load(f"caprl/{name}", GIVEN[:1])
         assert (recipe.update.captions, recipe.rollout.captions) == (128 * 8, 8)
@@ -80,9 +85,29 @@ def test_the_published_settings_of_caprl():
     ],
 )
 def test_the_published_settings_of_pretraining(stage, trained, lr, batch):
-    """methods.md 3.5."""
+    """Of the pretraining comparison (arXiv 2509.22647), for limner and for LLaMA-Factory."""
     recipe = config.load(f"pretrain/{stage}", GIVEN)
     assert (recipe.captioner.train, recipe.update.lr, recipe.update.captions) == (trained, lr, batch)
+    theirs = yaml.safe_load((paths.recipes() / "pretrain" / "llamafactory" / f"{stage}.yaml").read_text())
+    devices = 8
+    split = theirs["per_device_train_batch_size"] * theirs["gradient_accumulation_steps"] * devices
+    assert (theirs["learning_rate"], split) == (lr, batch)
+    frozen = theirs.get("freeze_vision_tower"), theirs.get("freeze_language_model")
+    assert frozen == ((True, True) if stage == STAGES[0] else (False, False))
+
+
+def test_the_published_settings_of_curation_and_prism_are_the_defaults():
+    """arXiv 2509.22647, the filter of questions; and the published evaluation."""
+    made = curation.Settings()
+    assert (made.questions, made.temperature, made.draws, made.seen, made.unseen) == (5, 0.1, 4, 0.75, 0.25)
+    asked = Answering()
+    assert (writers.CAPTIONS, writers.PROMPT) == (4, "Please describe this image in detail")
+    drawn = writers.DECODING
+    assert (drawn.do_sample, drawn.temperature, drawn.max_new_tokens) == (True, 1.0, 2048)
+    assert (asked.temperature, asked.max_new_tokens, asked.template) == (1.0, 2048, None)
+    assert INTRODUCTION.format(caption="C") == (
+        "Here is a detailed caption of an image: C. Please answer the question based on the caption."
+    )
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,9 @@ def test_show_as_json(limner):
 
 
 def test_lists(limner):
-    assert limner("list", "recipes")[1].splitlines()[0].startswith("tiny/")
+    recipes = [line.split()[0] for line in limner("list", "recipes")[1].splitlines()]
+    assert recipes == sorted(recipes)
+    assert {"tiny/caprl", "tiny/mixed", "tiny/vlrm"} <= set(recipes)
     assert "policy_gradient" in limner("list", "objectives")[1]
     for group in component.CLASSES:
         assert limner("list", group)[0] == 0

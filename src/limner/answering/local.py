@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -98,27 +99,22 @@ class LocalModel:
         Returns:
             As many scores a group as it has prompts. A prompt that can't be read never touches the others.
         """
-        columns = [id for letter in LETTERS for id in self.letter_ids[letter]]
-        of = {letter: [columns.index(id) for id in self.letter_ids[letter]] for letter in LETTERS}
-        ids = [[self.tokens(conversation) for conversation, _ in group] for group in groups]
-        errors = [
-            [self._unreadable(row, options) for row, (_, options) in zip(rows, group, strict=True)]
-            for rows, group in zip(ids, groups, strict=True)
-        ]
-        readable = [
-            [row for row, error in zip(rows, wrong, strict=True) if not error]
-            for rows, wrong in zip(ids, errors, strict=True)
-        ]
-        found = self.packed.logprobs(readable, columns)
-        scores: list[list[LetterScores]] = []
-        for rows, wrong, group, values in zip(ids, errors, groups, found, strict=True):
-            left = iter(values)
-            scores.append([
-                LetterScores(None, error, len(row)) if error
-                else _scores(next(left), [of[letter] for letter in LETTERS[:options]], len(row))
-                for row, error, (_, options) in zip(rows, wrong, group, strict=True)
-            ])  # fmt: skip
-        return scores
+        asked = [prompt for group in groups for prompt in group]
+        rows = self.tokens([conversation for conversation, _ in asked])
+        errors = [self._unreadable(row, options) for row, (_, options) in zip(rows, asked, strict=True)]
+        letters = LETTERS[: max((options for _, options in asked), default=0)]
+        columns = [id for letter in letters for id in self.letter_ids[letter]]
+        places = iter(range(len(asked)))
+        own = [[place for place in islice(places, len(group)) if not errors[place]] for group in groups]
+        found = self.packed.logprobs([[rows[place] for place in group] for group in own], columns)
+        logprobs = self._by_letter(torch.cat(found), letters) if found else torch.empty(0, 0)
+        finite = iter(zip(logprobs, logprobs.isfinite().tolist(), strict=True))
+        scores = iter([
+            LetterScores(None, error, len(row)) if error
+            else _score(*next(finite), options=options, tokens=len(row))
+            for row, error, (_, options) in zip(rows, errors, asked, strict=True)
+        ])  # fmt: skip
+        return [list(islice(scores, len(group))) for group in groups]
 
     def ask(
         self,
@@ -140,8 +136,7 @@ class LocalModel:
         """
         replies: list[Reply] = []
         rows: dict[int, list[int]] = {}
-        for place, conversation in enumerate(conversations):
-            ids = self.tokens(conversation)
+        for place, ids in enumerate(self.tokens(conversations)):
             error = self._unreadable(ids, 0, new=max_new_tokens)
             replies.append(Reply(None, error, len(ids)))
             if not error:
@@ -159,25 +154,47 @@ class LocalModel:
                 replies[place] = Reply(str(text).strip(), "", len(rows[place]), len(answer))
         return replies
 
-    def tokens(self, conversation: Conversation) -> list[int]:
-        """Token ids of a conversation up to where the answer begins.
+    def tokens(self, conversations: Sequence[Conversation]) -> list[list[int]]:
+        """Token ids of conversations up to where the answer begins.
 
         By the tokenizer's chat template, or where it has none the texts one below the other. What looks like
-        a special token within a text stays out of it: a caption can't end the user's turn.
+        a special token within a text stays out of it: a caption can't end the user's turn. Each prompt is
+        cut into tokens as a whole: tokens may reach over the end of the caption. Equal ones are cut once.
 
         Raises:
             UserError: the content of a message is not text.
         """
+        templated = self.tokenizer.chat_template is not None
+        texts = [self._text(conversation) for conversation in conversations]
+        unlike = list(dict.fromkeys(texts))
+        if not unlike:
+            return []
+        cut: list[list[int]] = self.tokenizer(unlike, add_special_tokens=not templated)["input_ids"]
+        ids = dict(zip(unlike, cut, strict=True))
+        if not templated:  # some tokenizers end every text
+            ids = {text: self._unended(row) for text, row in ids.items()}
+        return [ids[text] for text in texts]
+
+    def _text(self, conversation: Conversation) -> str:
+        """What is read of a conversation."""
         messages = [{**message, "content": self._plain(message)} for message in conversation]
         if self.tokenizer.chat_template is None:
-            ids = self.tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
-            while ids and ids[-1] in self.eos_ids:  # some tokenizers end every text
-                ids = ids[:-1]
-            return list(ids)
-        text = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            return "\n".join(message["content"] for message in messages)
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
         )
-        return list(self.tokenizer(str(text), add_special_tokens=False)["input_ids"])
+
+    def _unended(self, ids: list[int]) -> list[int]:
+        while ids and ids[-1] in self.eos_ids:
+            ids = ids[:-1]
+        return ids
+
+    def _by_letter(self, values: torch.Tensor, letters: str) -> torch.Tensor:
+        """(rows, letters) log-probabilities, from those of all tokens that are the letters; -inf for none."""
+        own = values.split([len(self.letter_ids[letter]) for letter in letters], 1)
+        return torch.stack([part.logsumexp(1) for part in own], 1)
 
     def _plain(self, message: Mapping[str, Any]) -> str:
         content = message["content"]
@@ -192,7 +209,8 @@ class LocalModel:
         if not ids:
             return "an empty prompt"
         if len(ids) + new > self.positions:
-            return f"a prompt of {len(ids)} tokens; the model has {self.positions} positions"
+            room = f" and an answer of up to {new}" if len(ids) <= self.positions else ""
+            return f"a prompt of {len(ids)} tokens{room}; the model has {self.positions} positions"
         lacking = [letter for letter in LETTERS[:options] if not self.letter_ids[letter]]
         return f"the tokenizer has no token for the letter {lacking[0]}" if lacking else ""
 
@@ -250,12 +268,11 @@ def letter_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
     return {letter: sorted(ids) for letter, ids in found.items()}
 
 
-def _scores(values: torch.Tensor, columns: Sequence[Sequence[int]], tokens: int) -> LetterScores:
-    """Scores from the log-probabilities of all letter tokens."""
-    logprobs = torch.stack([values[list(own)].logsumexp(0) for own in columns])
-    if not logprobs.isfinite().all():
+def _score(logprobs: torch.Tensor, finite: list[bool], *, options: int, tokens: int) -> LetterScores:
+    """The score of a prompt from the log-probabilities of as many letters as it has options, or more."""
+    if not all(finite[:options]):
         return LetterScores(None, "the model's output is not a number", tokens)
-    return LetterScores(logprobs, "", tokens)
+    return LetterScores(logprobs[:options], "", tokens)
 
 
 def _fitting(lengths: Sequence[int], max_tokens: int) -> int:

@@ -1,43 +1,47 @@
 """Next-token log-probabilities after many prompts that share their beginnings, each beginning read once.
 
-The prompts of one group (the questions about one caption) have a common prefix of token ids, found in the ids
-themselves, so that nothing depends on how a tokenizer cuts a text. A prefix is prefilled once; then the rests
-of its prompts go through side by side in one row, each with the positions it has in its own prompt and a mask
-that shows it the prefix and itself. Groups of like length share a pass, and a pass holds a bounded number of
-tokens, so neither the number of questions nor that of captions changes what memory must hold.
+The prompts of one group (the questions about one caption) have a common prefix of token ids, found in the
+ids themselves, so that nothing depends on how a tokenizer cuts a text. Prefixes of like length are prefilled
+in one pass; then the rests of all their prompts go through, those of like length together, each in a row of
+its own at the positions it has in its own prompt, behind the keys and values of its prefix. Those are copied
+to the rows in one layer at a time, and a pass holds a bounded number of tokens, so neither the number of
+questions nor that of captions changes what memory must hold.
 
-Shapes: R rows (groups) in a pass, P prefix positions, W positions of rests, K prompts a row, V vocabulary, C
-columns asked for.
+Shapes: R rows in a pass, P prefix positions, W positions of a rest, V vocabulary, C columns asked for.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 Ids = Sequence[int]
 Group = Sequence[Ids]
 """Token ids of the prompts that belong together; none is empty."""
 _log = logging.getLogger(__name__)
-WIDEST = 512
-"""Positions of rests in one row at most: every one of them is compared with every other, masked or not."""
+SEEN = 4
+"""Positions that the rows of a pass see, copies of their prefixes too: so many times max_tokens at most."""
+
+PADDING = 1 / 32
+"""The share of padding at which a pass ends that keeps the processor busy enough."""
 
 
 @dataclass(frozen=True)
 class Rest:
-    """One prompt of a row without the prefix."""
+    """One prompt without its prefix."""
 
-    group: int
-    """Index of its group."""
-    prompt: int
-    """Index within the group."""
+    number: int
+    """Which prompt."""
+    row: int
+    """Which of the prefixes that were prefilled together."""
     ids: Ids
     """The tokens behind the prefix; at least one."""
 
@@ -54,6 +58,8 @@ class Packed:
         """
         self.model = model
         self.max_tokens = max_tokens
+        self.enough = 512 if model.device.type == "cpu" else 4096
+        """Tokens that keep the processor about as busy as more would."""
         self.window = _window(model.config.get_text_config().to_dict())
         self.shares = self._can_share()
 
@@ -62,58 +68,74 @@ class Packed:
         """(prompts of the group, C) float32 log-probabilities a group, on the CPU.
 
         Args:
-            groups: token ids of prompts; equal groups are read once.
+            groups: token ids of prompts; equal prompts are read once.
             columns: token ids whose log-probability (over the whole vocabulary) is asked for.
         """
-        keys = [tuple(tuple(ids) for ids in group) for group in groups]
-        unlike = list(dict.fromkeys(keys))
+        prompts: list[tuple[int, ...]] = []
+        numbers: dict[tuple[int, ...], int] = {}
+        whole: list[int] = []
+        shared: list[list[int]] = []
+        asked: list[list[int]] = []
+        for group in groups:
+            start = len(prompts)
+            for ids in map(tuple, group):
+                if numbers.setdefault(ids, len(prompts)) == len(prompts):
+                    prompts.append(ids)
+            asked.append([numbers[tuple(ids)] for ids in group])
+            new = list(range(start, len(prompts)))
+            if self._worth_sharing(prompts[start:]):
+                shared.append(new)
+            else:
+                whole += new
         wanted = torch.tensor(columns, device=self.model.device)
-        found = {key: torch.empty(len(key), len(columns)) for key in unlike}
-        whole, shared = [], []
-        for key in unlike:
-            longest = max(map(len, key), default=0)
-            (shared if self.shares and len(key) > 1 and longest <= self.window else whole).append(key)
-        prompts = [(key, k) for key in whole for k in range(len(key))]
-        for places, values in self._whole([key[k] for key, k in prompts], wanted):
-            for place, row in zip(places, values, strict=True):
-                key, k = prompts[place]
-                found[key][k] = row
-        for places, values in self._shared(shared, wanted):
-            for (group, k), row in zip(places, values, strict=True):
-                found[shared[group]][k] = row
-        return [found[key] for key in keys]
+        values = torch.empty(len(prompts), len(columns))
+        for read in (self._whole(prompts, whole, wanted), self._shared(prompts, shared, wanted)):
+            for chosen, found in read:
+                values[chosen] = found
+        return [values[own] for own in asked]
+
+    def _worth_sharing(self, group: Group) -> bool:
+        """Whether there is something to share, and no window hides a part of it."""
+        return (
+            self.shares
+            and len(group) > 1
+            and common_prefix(group) > 0
+            and max(map(len, group)) <= self.window
+        )
 
     def _whole(
-        self, prompts: Sequence[Ids], columns: torch.Tensor
+        self, prompts: Sequence[Ids], which: Sequence[int], columns: torch.Tensor
     ) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Each prompt in a row of its own, padded on the right, where causal attention does not see it."""
-        order = sorted(range(len(prompts)), key=lambda k: len(prompts[k]))
-        for places in _passes(order, [len(prompts[k]) for k in order], self.max_tokens):
-            ids = _padded([prompts[k] for k in places]).to(self.model.device)
-            last = torch.tensor([[len(prompts[k]) - 1] for k in places], device=ids.device)
-            yield places, self._columns(last, columns, input_ids=ids, use_cache=False)[:, 0]
+        order = sorted(which, key=lambda k: len(prompts[k]))
+        for chosen in _passes(order, [len(prompts[k]) for k in order], self.max_tokens):
+            ids = _padded([prompts[k] for k in chosen]).to(self.model.device)
+            last = torch.tensor([len(prompts[k]) - 1 for k in chosen], device=ids.device)
+            yield chosen, self._columns(last, columns, input_ids=ids, use_cache=False)
 
     def _shared(
-        self, groups: Sequence[Group], columns: torch.Tensor
-    ) -> Iterator[tuple[list[tuple[int, int]], torch.Tensor]]:
-        """Each group in a row: the prefix once, then the rests of its prompts, in as many turns as needed."""
-        prefixes = [common_prefix(group) for group in groups]
-        # A row must hold the prefix in one pass and a rest in another.
-        widths = [
-            max(p, max(len(ids) - p for ids in group)) for p, group in zip(prefixes, groups, strict=True)
-        ]
-        order = sorted(range(len(groups)), key=lambda k: widths[k])
-        for chosen in _passes(order, [widths[k] for k in order], self.max_tokens):
-            lengths = [prefixes[k] for k in chosen]
-            cache = self._prefill([groups[k][0][:p] for k, p in zip(chosen, lengths, strict=True)])
-            width = min(max(self.max_tokens // len(chosen), 1), WIDEST)
-            turns = [_turns(k, groups[k], prefixes[k], width) for k in chosen]
-            for turn in range(max(map(len, turns))):
-                rests = [row[turn] if turn < len(row) else [] for row in turns]
-                yield (
-                    [(rest.group, rest.prompt) for row in rests for rest in row],
-                    self._behind(cache, lengths, rests, columns),
-                )
+        self, prompts: Sequence[Ids], groups: Sequence[Sequence[int]], columns: torch.Tensor
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Some prefixes once, then the rests of all their prompts by length, in as many passes as needed."""
+        lengths = [common_prefix([prompts[k] for k in group]) for group in groups]
+        order = sorted(range(len(groups)), key=lambda group: lengths[group])
+        sizes = [lengths[group] for group in order]
+        for chosen in _passes(order, sizes, self.max_tokens, enough=4 * self.enough):
+            prefixes = [prompts[groups[group][0]][: lengths[group]] for group in chosen]
+            seen = self._prefill(prefixes)
+            rests = [
+                Rest(k, row, prompts[k][len(prefix) :])
+                for row, (group, prefix) in enumerate(zip(chosen, prefixes, strict=True))
+                for k in groups[group]
+            ]
+            rests.sort(key=lambda rest: len(rest.ids))
+            starts = torch.tensor([len(prefix) for prefix in prefixes], device=self.model.device)
+            sizes = [len(rest.ids) for rest in rests]
+            longest = len(prefixes[-1])
+            passes = _passes(range(len(rests)), sizes, self.max_tokens, behind=longest, enough=self.enough)
+            for some in passes:
+                part = [rests[place] for place in some]
+                yield [rest.number for rest in part], self._behind(seen, starts, part, columns)
 
     def _prefill(self, prefixes: Sequence[Ids]) -> DynamicCache:
         """Keys and values of the prefixes, padded on the right: real tokens never see what comes later."""
@@ -124,30 +146,32 @@ class Packed:
         return cache
 
     def _behind(
-        self,
-        cache: DynamicCache,
-        lengths: Sequence[int],
-        rests: Sequence[Sequence[Rest]],
-        columns: torch.Tensor,
+        self, seen: DynamicCache, starts: torch.Tensor, rests: Sequence[Rest], columns: torch.Tensor
     ) -> torch.Tensor:
-        """(rests of all rows, C): one turn behind the prefixes in the cache, which is left as it was."""
-        layout = _Layout.of(rests, lengths)
+        """(R, C): each rest in a row, behind the keys and values of its prefix, which stay as they are."""
         device, dtype = self.model.device, self.model.dtype
-        mask = torch.zeros(layout.visible.shape, dtype=dtype).masked_fill_(
-            ~layout.visible, torch.finfo(dtype).min
+        rows = torch.tensor([rest.row for rest in rests], device=device)
+        shown = _Rows(rows)
+        layers: list[Any] = [_Seen(layer, shown) for layer in seen.layers]
+        ids = _padded([rest.ids for rest in rests]).to(device)
+        place = torch.arange(ids.shape[1], device=device)
+        before = torch.arange(seen.get_seq_length(), device=device) < starts[rows, None]
+        visible = torch.cat(
+            [before[:, None].expand(-1, len(place), -1), (place <= place[:, None]).expand(len(rows), -1, -1)],
+            2,
         )
-        values = self._columns(
-            layout.last.to(device), columns,
-            input_ids=layout.ids.to(device), position_ids=layout.positions.to(device),
-            attention_mask=mask[:, None].to(device), past_key_values=cache, use_cache=True,
+        mask = torch.zeros(visible.shape, dtype=dtype, device=device)
+        mask.masked_fill_(~visible, torch.finfo(dtype).min)
+        return self._columns(
+            torch.tensor([len(rest.ids) - 1 for rest in rests], device=device), columns,
+            input_ids=ids, position_ids=starts[rows, None] + place, attention_mask=mask[:, None],
+            past_key_values=Cache(layers=layers), use_cache=True,
         )  # fmt: skip
-        cache.crop(-layout.ids.shape[1])  # what to take away is negative
-        return values[layout.real]
 
     def _columns(self, last: torch.Tensor, columns: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """(R, K, C) float32 log-probabilities after the positions `last` (R, K); on the CPU."""
-        logits = self.model(**inputs, logits_to_keep=last).logits.float()
-        return (logits[..., columns] - logits.logsumexp(-1, keepdim=True)).cpu()
+        """(R, C) float32 log-probabilities after the positions `last` (R,); on the CPU."""
+        logits = self.model(**inputs, logits_to_keep=last[:, None]).logits[:, 0].float()
+        return (logits[:, columns] - logits.logsumexp(-1, keepdim=True)).cpu()
 
     def _can_share(self) -> bool:
         """Whether sharing gives what reading prompts one by one gives, tried on a few tokens.
@@ -162,103 +186,95 @@ class Packed:
         one, two, three, four = ids[:5].tolist(), ids[5:8].tolist(), ids[8:14].tolist(), ids[14:17].tolist()
         groups = [[one + two, one + four, one + two + four[:1]], [three + two[:1], three + four[:2]]]
         columns = torch.arange(self.model.config.get_text_config().vocab_size, device=self.model.device)
-        prompts = [(g, k) for g, group in enumerate(groups) for k in range(len(group))]
+        prompts = [ids for group in groups for ids in group]
+        columns = torch.arange(self.model.config.get_text_config().vocab_size, device=self.model.device)
         with torch.no_grad():
-            expected = {
-                prompts[place]: row
-                for places, values in self._whole([groups[g][k] for g, k in prompts], columns)
-                for place, row in zip(places, values, strict=True)
-            }
+            expected = _by_number(self._whole(prompts, range(5), columns))
             try:
-                found = {
-                    place: row
-                    for places, values in self._shared(groups, columns)
-                    for place, row in zip(places, values, strict=True)
-                }
+                found = _by_number(self._shared(prompts, [range(3), range(3, 5)], columns))
             except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
                 _log.warning("prompts are read one by one: sharing their beginning failed: %s", error)
                 return False
         # A wrong position or mask moves log-probabilities by about their spread; rounding does not.
         close = 1e-2 if self.model.dtype == torch.float32 else 0.2
-        return all(
-            bool((found[place] - row).abs().max() <= close * row.std()) for place, row in expected.items()
+        return all(bool((found[k] - row).abs().max() <= close * row.std()) for k, row in expected.items())
+
+
+class _Rows:
+    """Which prefix each row of a pass stands behind, and room for what one layer after the other sees."""
+
+    def __init__(self, prefixes: torch.Tensor):
+        """The number of the prefix (R,)."""
+        self.prefixes = prefixes
+        self.room: dict[str, torch.Tensor] = {}
+
+    def behind(self, name: str, seen: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """(R, heads, P + W, D): what is seen of a row's own prefix, then what is new; until the next call."""
+        prefix, width = seen.shape[2], new.shape[2]
+        shape = (*new.shape[:2], prefix + width, new.shape[3])
+        room = self.room.get(name)
+        if room is None or room.shape != shape:
+            room = self.room[name] = new.new_empty(shape)
+        torch.index_select(seen, 0, self.prefixes, out=room[:, :, :prefix])
+        room[:, :, prefix:] = new
+        return room
+
+
+class _Seen(DynamicLayer):
+    """Keys and values of prefixes in one layer; what stands behind them sees its own, and adds nothing."""
+
+    def __init__(self, layer: Any, rows: _Rows):
+        """A layer that was filled with prefixes: keys and values (prefixes, heads, P, D)."""
+        super().__init__()
+        self.lazy_initialization(layer.keys, layer.values)
+        self.keys, self.values, self.rows = layer.keys, layer.values, rows
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each row sees; the next layer writes over it."""
+        assert self.keys is not None
+        assert self.values is not None
+        return (
+            self.rows.behind("keys", self.keys, key_states),
+            self.rows.behind("values", self.values, value_states),
         )
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where the rests of one turn stand."""
-
-    ids: torch.Tensor
-    """(R, W) token ids; 0 where nothing stands."""
-    positions: torch.Tensor
-    """(R, W) the position of each in its own prompt."""
-    visible: torch.Tensor
-    """(R, W, P + W) True where a token may look."""
-    last: torch.Tensor
-    """(R, K) column of each rest's last token."""
-    real: torch.Tensor
-    """(R, K) bool, True where there is a rest."""
-
-    @classmethod
-    def of(cls, rests: Sequence[Sequence[Rest]], lengths: Sequence[int]) -> _Layout:
-        """Rests side by side behind prefixes of these lengths."""
-        rows, prefix = len(rests), max(lengths)
-        width = max(sum(len(rest.ids) for rest in row) for row in rests)
-        ids = torch.zeros(rows, width, dtype=torch.long)
-        starts = torch.tensor(lengths)
-        positions = starts[:, None].repeat(1, width)
-        part = torch.full((rows, width), -1)  # which rest a token belongs to
-        last = torch.zeros(rows, max(map(len, rests)), dtype=torch.long)
-        real = torch.zeros(last.shape, dtype=torch.bool)
-        for r, row in enumerate(rests):
-            start = 0
-            for k, rest in enumerate(row):
-                stop = start + len(rest.ids)
-                ids[r, start:stop] = torch.tensor(rest.ids)
-                positions[r, start:stop] += torch.arange(len(rest.ids))
-                part[r, start:stop] = k
-                last[r, k], real[r, k] = stop - 1, True
-                start = stop
-        own = (part[:, :, None] == part[:, None, :]) & torch.ones(width, width, dtype=torch.bool).tril()
-        before = (torch.arange(prefix) < starts[:, None])[:, None, :].expand(-1, width, -1)
-        return cls(ids, positions, torch.cat([before, own], 2), last, real)
 
 
 def common_prefix(group: Group) -> int:
     """Tokens with which all prompts of a group begin, but not the whole of any: each has a last token."""
+    # in the order of a dictionary the first and the last differ earliest
+    first, last = min(group, key=tuple), max(group, key=tuple)
     longest = min(map(len, group)) - 1
-    first = group[0]
-    for place in range(longest):
-        if any(ids[place] != first[place] for ids in group):
-            return place
-    return longest
+    return next((place for place in range(longest) if first[place] != last[place]), longest)
 
 
-def _turns(group: int, prompts: Group, prefix: int, width: int) -> list[list[Rest]]:
-    """The rests of a group, so many at a time as stand in `width` columns; a longer one stands alone."""
-    turns: list[list[Rest]] = [[]]
-    filled = 0
-    for k, ids in enumerate(prompts):
-        rest = Rest(group, k, ids[prefix:])
-        if turns[-1] and filled + len(rest.ids) > width:
-            turns.append([])
-            filled = 0
-        turns[-1].append(rest)
-        filled += len(rest.ids)
-    return turns
+def _passes(
+    order: Sequence[int], lengths: Sequence[int], max_tokens: int, *, behind: int = 0, enough: int = 2**62
+) -> Iterator[list[int]]:
+    """Runs of rows in order of length that hold at most so many tokens, padding included.
 
-
-def _passes(order: Sequence[int], lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Runs of rows in order of length that hold at most so many tokens, padding included."""
+    Behind prefixes of `behind` tokens, they see at most SEEN times as many. A pass of `enough` tokens ends
+    before padding is more than PADDING of it.
+    """
     chosen: list[int] = []
+    tokens = 0
     for place, length in zip(order, lengths, strict=True):
-        if chosen and (len(chosen) + 1) * length > max_tokens:
+        rows = len(chosen) + 1
+        padded = rows * length
+        wasted = tokens >= enough and padded - tokens - length > PADDING * padded
+        if chosen and (wasted or padded > max_tokens or rows * behind + padded > SEEN * max_tokens):
             yield chosen
-            chosen = []
+            chosen, tokens = [], 0
         chosen.append(place)
+        tokens += length
     if chosen:
         yield chosen
+
+
+def _by_number(read: Iterable[tuple[list[int], torch.Tensor]]) -> dict[int, torch.Tensor]:
+    """What was read, by the number of the prompt."""
+    return {k: row for chosen, values in read for k, row in zip(chosen, values, strict=True)}
 
 
 def _padded(rows: Sequence[Ids]) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from limner.answering.base import Conversation
 from limner.answering.draw import Drawn
@@ -24,6 +25,7 @@ Answer:"""
 """The caption stands before everything that differs between its questions, so it is read once for all."""
 OPTION = "{letter}) {text}"
 _PLACES = re.compile(r"\{(caption|question|options)\}")
+_PARTS = re.compile(r"\{(letter|text)\}")
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,22 @@ class Prompt:
 
     def conversation(self, caption: str, drawn: Drawn) -> Conversation:
         """One message of the user. What looks like a placeholder within a caption or option stays text."""
-        lines = [
-            _filled(r"\{(letter|text)\}", self.option, {"letter": letter, "text": text})
-            for letter, text in zip(drawn.letters, drawn.options, strict=True)
-        ]
-        parts = {"caption": caption, "question": drawn.question.text.strip(), "options": "\n".join(lines)}
+        parts = {
+            "caption": caption,
+            "question": drawn.question.text.strip(),
+            "options": _shown(self.option, drawn.letters, drawn.options),
+        }
         return [{"role": "user", "content": _filled(_PLACES, self.template, parts)}]
 
 
-def _filled(places: str | re.Pattern[str], template: str, parts: dict[str, str]) -> str:
-    return re.sub(places, lambda match: parts[match[1]], template)
+@lru_cache(maxsize=4096)
+def _shown(option: str, letters: str, texts: tuple[str, ...]) -> str:
+    """Options one a line; those of a drawn question are shown with every caption of its sample."""
+    return "\n".join(
+        _filled(_PARTS, option, {"letter": letter, "text": text})
+        for letter, text in zip(letters, texts, strict=True)
+    )
+
+
+def _filled(places: re.Pattern[str], template: str, parts: dict[str, str]) -> str:
+    return places.sub(lambda match: parts[match[1]], template)

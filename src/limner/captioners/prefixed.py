@@ -102,12 +102,17 @@ class PrefixedPolicy(base.Policy[PrefixInputs]):
         return self.model.base_model.get_decoder()
 
     def encode(self, samples: Sequence[Sample], prompt: str | None = None) -> PrefixInputs:
-        """Rows of prompt and image features; all pictures of a sample stand before the prompt."""
-        text = self.settings.prompt if prompt is None else prompt
+        """Rows of prompt and image features; all pictures of a sample stand before the prompt.
+
+        The prompt is the one that is given here, or else the sample's own, or else the captioner's.
+        """
         for sample in samples:
             if not sample.media:
                 raise UserError(f"{sample.id}: this sample has no picture")
-        rows = [self._row(self.chat.row(sample.media, text)) for sample in samples]
+        texts = [self._asked(sample) if prompt is None else prompt for sample in samples]
+        rows = [
+            self._row(self.chat.row(sample.media, text)) for sample, text in zip(samples, texts, strict=True)
+        ]
         with self._precision():
             return PrefixInputs(tuple(self.images.encode(rows)))
 
@@ -177,6 +182,10 @@ class PrefixedPolicy(base.Policy[PrefixInputs]):
         """Write model, tokenizer and processor as one Hugging Face folder."""
         self.model.save_pretrained(folder, state_dict=dict(base.plain_state(self.model)))
         self.chat.save(folder, resolve(self.settings.path))
+
+    def _asked(self, sample: Sample) -> str:
+        """What a sample asks itself (`extra["prompt"]`), or else the captioner's prompt."""
+        return str(sample.extra.get("prompt") or self.settings.prompt)
 
     def _row(self, row: Row) -> Row:
         """On the model's device, with the model's own positions."""

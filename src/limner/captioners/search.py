@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -143,6 +144,18 @@ def beam_settings(
         "eos_token_id": list(eos_ids),
         "pad_token_id": pad_id,
     }
+
+
+class BehindPrompt(LogitsProcessor):
+    """A processor of logits that looks at the caption alone."""
+
+    def __init__(self, processor: LogitsProcessor, length: int):
+        """With the length of the prompt."""
+        self.processor, self.length = processor, length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """The changed scores (rows, V)."""
+        return self.processor(input_ids[:, self.length :], scores)  # type: ignore[arg-type]
 
 
 def _filters(

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from transformers import DynamicCache, LogitsProcessor
+from transformers import Cache, DynamicCache
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
+from limner.captioners import branches
 from limner.captioners.base import Generated
 from limner.captioners.packing import Slots, added, sharing
 from limner.captioners.prefix_inputs import Prefix
-from limner.captioners.search import beam_settings, chosen_logprobs, cut_at_end, sample
+from limner.captioners.search import BehindPrompt, beam_settings, chosen_logprobs, cut_at_end, sample
+from limner.captioners.steps import CachedSteps, SharedSteps
 from limner.decoding import Decoding
 from limner.errors import UserError
 
@@ -33,7 +35,7 @@ PROBE_HALF = 5e-2
 class Filled:
     """A prefix that went through the model. B rows, L positions, H hidden size."""
 
-    cache: DynamicCache
+    cache: Cache
     """Keys and values, with gradient where it is on."""
     last: torch.Tensor
     """(B, H) the hidden state that predicts the first token."""
@@ -72,9 +74,9 @@ class PrefixedLM:
         cap = getattr(self.text_config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def prefill(self, prefix: Prefix) -> Filled:
+    def prefill(self, prefix: Prefix, cache: Cache | None = None) -> Filled:
         """Send a prefix through the model's own forward: its masks, its positions, its image tokens."""
-        cache = self.new_cache()
+        cache = self.new_cache() if cache is None else cache
         out = self.core(**self._prompt(prefix), past_key_values=cache, use_cache=True)
         return Filled(cache, out.last_hidden_state[:, -1])
 
@@ -160,9 +162,20 @@ class PrefixedLM:
         )
         if decoding.num_beams > 1:
             return self._beams(prefix, decoding, captions)
-        steps = CachedSteps(self, prefix, captions)
+        shared = captions > 1 and self.packs() and self._less_read(captions, prefix.ids.shape[1], longest)
+        steps = (SharedSteps if shared else CachedSteps)(self, prefix, captions)
         rows = len(prefix.ids) * captions
         return sample(steps, rows, decoding, self.eos_ids, self.pad_id, generator, self.never)
+
+    def _less_read(self, captions: int, length: int, tokens: int) -> bool:
+        """Whether fewer keys are read where captions share a row, for a prefix of `length`, at the end.
+
+        Behind a mask, torch's attention copies the keys that several heads share for each of them.
+        """
+        config = self.text_config
+        heads = config.num_attention_heads
+        copies = heads // (getattr(config, "num_key_value_heads", None) or heads)
+        return copies * (length + captions * tokens) < captions * (length + tokens)
 
     def packs(self) -> bool:
         """Whether captions that share a row score as they do when they are generated; tried out once.
@@ -170,7 +183,7 @@ class PrefixedLM:
         Raises:
             UserError: neither captions that share a row nor captions with a row each do.
         """
-        if not self.found:
+        if "packs" not in self.found:
             self.found["packs"] = self._try_out()
         return self.found["packs"]
 
@@ -183,15 +196,17 @@ class PrefixedLM:
         prefix = Prefix(words[None, :6], None, positions, {}, {})
         tokens = words[6:].view(3, 3)
         mask = torch.ones_like(tokens, dtype=torch.bool)
-        steps = CachedSteps(self, prefix, 3)
-        stepped = [steps.logits(None), steps.logits(tokens[:, 0]), steps.logits(tokens[:, 1])]
-        wanted = torch.stack(stepped, 1)
 
-        half = torch.is_autocast_enabled(wanted.device.type) or steps.filled.last.dtype.itemsize < 4
+        def stepped(steps: CachedSteps | SharedSteps) -> torch.Tensor:
+            fed = (None, tokens[:, 0], tokens[:, 1])
+            return torch.stack([steps.logits(chosen) for chosen in fed], 1)
+
+        wanted = stepped(CachedSteps(self, prefix, 3))
+        half = torch.is_autocast_enabled(wanted.device.type) or self.model.dtype.itemsize < 4
         allowed = PROBE_HALF if half else PROBE
 
         def equal(found: torch.Tensor) -> bool:
-            return float((self.head(found) - wanted).norm() / (wanted - wanted.mean()).norm()) < allowed
+            return float((found - wanted).norm() / (wanted - wanted.mean()).norm()) < allowed
 
         whole = self.model(input_ids=torch.cat([prefix.ids.expand(3, -1), tokens], 1)).logits[:, 5:-1]
         if float((whole - wanted).norm() / wanted.norm()) > allowed:
@@ -201,9 +216,12 @@ class PrefixedLM:
             )
         attention = self.text_config._attn_implementation
         masked = self.kinds() is not None and attention in ("sdpa", "eager")  # takes a mask of ours
-        if self.packed and masked and equal(self._shared(prefix, tokens, mask)):
-            return True
-        if not equal(self._alone(prefix, tokens, mask)):
+        if self.packed and masked and equal(self.head(self._shared(prefix, tokens, mask))):
+            if self.kinds() == ("full_attention",) and attention == "sdpa" and words.device.type == "cpu":
+                self.found["branches"] = True
+                self.found["branches"] = equal(self.head(self._shared(prefix, tokens, mask)))
+            return equal(stepped(SharedSteps(self, prefix, 3)))
+        if not equal(self.head(self._alone(prefix, tokens, mask))):
             raise UserError(
                 f"{type(self.model).__name__}: captions cannot be scored as they are generated; "
                 "this class cannot be trained"
@@ -242,17 +260,24 @@ class PrefixedLM:
         fed = caption_mask[:, 1:]  # a token is fed where one after it is to be predicted
         if not fed.any():
             return out
-        together = sharing(captions, tokens=fed.shape[1], prefix=prefix.ids.shape[1])
+        apart = self.found.get("branches", False)
+        room = sharing(captions, tokens=fed.shape[1], prefix=prefix.ids.shape[1])
+        together = captions if apart else room
         slots = Slots.of(fed, together)
         rows = len(slots.caption)
         per_prefix = rows // len(prefix.ids)
         if per_prefix > 1:
             filled.cache.batch_repeat_interleave(per_prefix)
         chosen = tokens[slots.caption, slots.time].masked_fill(~slots.used, self.pad_id)
-        first = prefix.after.repeat_interleave(per_prefix)[:, None]
-        hidden = self.step(
-            filled, chosen, positions=first + slots.time, mask=self._tree(prefix, slots, per_prefix)
-        )
+        positions = prefix.after.repeat_interleave(per_prefix)[:, None] + slots.time
+        if apart:
+            layout = branches.Layout.of(slots, fed, prefix.there)
+            with branches.behind(self.text_config, filled.cache, layout) as cache:
+                mask = branches.HERE.to(tokens.device)
+                hidden = self.step(replace(filled, cache=cache), chosen, positions=positions, mask=mask)
+        else:
+            mask = self._tree(prefix, slots, per_prefix)
+            hidden = self.step(filled, chosen, positions=positions, mask=mask)
         where = slots.caption[slots.used], slots.time[slots.used] + 1
         return out.index_put(where, hidden[slots.used].to(out.dtype))
 
@@ -260,12 +285,20 @@ class PrefixedLM:
         """(rows, 1, W, L + W) what each slot sees; by kind of attention where layers differ in it."""
         there = torch.ones_like(prefix.ids, dtype=torch.bool) if prefix.there is None else prefix.there
         there = there.repeat_interleave(per_prefix, 0)
+        return self.by_kind(lambda window: slots.sees(there, window))
+
+    def by_kind(self, sees: Callable[[int | None], torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Masks (rows, 1, Q, K) as the model takes them; by kind of attention where layers differ in it.
+
+        Args:
+            sees: (rows, Q, K) bool of what is seen where that many positions back are, or all (None).
+        """
         kinds = self.kinds() or ()
         windows = {
             "full_attention": None,
             "sliding_attention": getattr(self.text_config, "sliding_window", None),
         }
-        masks = {kind: slots.sees(there, windows[kind])[:, None] for kind in kinds}
+        masks = {kind: sees(windows[kind])[:, None] for kind in kinds}
         if self.text_config._attn_implementation == "eager":
             masks = {kind: added(mask, self.model.dtype) for kind, mask in masks.items()}
         return masks[kinds[0]] if len(kinds) == 1 else masks
@@ -306,45 +339,3 @@ class PrefixedLM:
         )[:, length:]  # fmt: skip
         tokens, caption_mask, ended = cut_at_end(tokens, self.eos_ids, self.pad_id)
         return Generated(tokens, caption_mask, self.logprobs(prefix, tokens, caption_mask), ended)
-
-
-class BehindPrompt(LogitsProcessor):
-    """A processor of logits that looks at the caption alone."""
-
-    def __init__(self, processor: LogitsProcessor, length: int):
-        """With the length of the prompt."""
-        self.processor, self.length = processor, length
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """The changed scores (rows, V)."""
-        return self.processor(input_ids[:, self.length :], scores)  # type: ignore[arg-type]
-
-
-class CachedSteps:
-    """Logits of the next token of every growing caption, the tokens before it in a cache."""
-
-    def __init__(self, lm: PrefixedLM, prefix: Prefix, captions: int):
-        """Prefill B prefixes, once for `captions` captions each."""
-        self.lm, self.prefix = lm, prefix
-        self.filled = lm.prefill(prefix)
-        self.captions = captions
-        self.next = prefix.after.repeat_interleave(captions)
-        self.there = None if prefix.there is None else prefix.there.repeat_interleave(captions, 0).long()
-        if captions > 1:
-            self.filled.cache.batch_repeat_interleave(captions)
-
-    def logits(self, chosen: torch.Tensor | None) -> torch.Tensor:
-        """(rows, V) float32 after the tokens (rows,) chosen last; None before the first."""
-        if chosen is None:
-            return self.lm.head(self.filled.last).repeat_interleave(self.captions, 0)
-        if self.there is not None:
-            self.there = torch.nn.functional.pad(self.there, (0, 1), value=1)
-        hidden = self.lm.step(self.filled, chosen[:, None], positions=self.next[:, None], mask=self.there)
-        self.next = self.next + 1
-        return self.lm.head(hidden[:, -1])
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows only."""
-        self.filled.cache.batch_select_indices(rows)
-        self.next = self.next[rows]
-        self.there = None if self.there is None else self.there[rows]

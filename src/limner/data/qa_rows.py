@@ -246,7 +246,7 @@ def _prompt(value: object) -> str:
     """What the user says in the published row's messages, without the place holder of the image."""
     value = _parsed(value)
     if isinstance(value, str):
-        return value.strip()
+        return value.replace("<image>", "").strip()
     if not isinstance(value, Sequence) or isinstance(value, bytes):
         return ""
     said = [m.get("content") for m in value if isinstance(m, Mapping) and m.get("role", "user") == "user"]

@@ -118,7 +118,7 @@ def _example(row: Row, by: str | None, sample: Sample | None) -> Example:
 def _asked(one: Mapping[str, Any]) -> Asked:
     """A question as it was asked of this caption."""
     texts = dict(zip(LETTERS, one["options"], strict=False))
-    listed = "\n".join(f"{letter} {text}" for letter, text in texts.items())
+    listed = " · ".join(f"{letter} {text}" for letter, text in texts.items())
     right = " or ".join(f"{letter} {texts.get(letter, '')}" for letter in one["right"])
     said = one["said"]
     if not said:

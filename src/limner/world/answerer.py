@@ -7,7 +7,7 @@ none at all. The questions of one caption go through side by side behind it, eac
 itself only, in the default prompt of the reward `qa_accuracy`.
 
 Answering takes steps: find what is asked for, find the option that says it, say its letter. Auxiliary heads,
-thrown away, ask the middle layers for them.
+thrown away, ask the middle layers for them. At last it learns to end behind the letter.
 """
 
 import re
@@ -17,13 +17,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
+from transformers import LlamaForCausalLM
 
 from limner.answering.draw import CANNOT_ANSWER
 from limner.answering.prompt import OPTION, PROMPT
 from limner.questions import LETTERS, Question
 from limner.world import captions
-from limner.world.answerer_model import BOS, CONTENTS, PAD, PIECES, VOCABULARY, WIDTH, encode, model, save
+from limner.world.answerer_model import (
+    BOS,
+    CONTENTS,
+    EOS,
+    PAD,
+    PIECES,
+    VOCABULARY,
+    WIDTH,
+    encode,
+    model,
+    save,
+)
 from limner.world.questions import answer, questions, read
 from limner.world.scenes import COLOURS, SHAPES, Scene, random_scene
 from limner.world.training import Report, Schedule, cross_entropy, fit
@@ -34,6 +47,8 @@ FULL_STEPS = 450
 """So many steps first on captions that say nearly everything."""
 _BATCH, _ASKED = 16, 6
 """Captions a step, and questions a caption."""
+_ENDED = 40
+"""Captions from which the end is learned."""
 _JOINTS = (*RELATIONS, "and")
 Teller = Callable[[Scene, np.random.Generator], str]
 
@@ -242,4 +257,36 @@ def train(work: Path, seed: int, report: Report) -> None:
     training = Training()
     name = "answerer"
     fit(training.module, training.loss, SCHEDULE, name=name, seed=seed, folder=work, report=report)
+    teach_end(training.model, np.random.default_rng([seed, 10, 1]))
     save(training.model, work / name)
+
+
+@torch.no_grad()
+def teach_end(trained: LlamaForCausalLM, rng: np.random.Generator) -> None:
+    """Make the model end behind the letter, and not before it.
+
+    Only the row of </s> is changed, which is never read, so letters keep their order. It is a logistic
+    regression on the last states: 0 where the letter is to come, 1 behind it.
+    """
+    states = []
+    for _ in range(_ENDED):
+        scene = random_scene(rng, pairs="any")
+        caption = heard(scene, rng)
+        for question in _some(questions(scene, rng), rng):
+            row = Row.of(caption, [question])
+            ids = torch.tensor([[*row.ids, row.marks["answer"][0][1]]])
+            states.append(trained.model(input_ids=ids).last_hidden_state[0, -2:])
+    x, wanted = torch.cat(states), torch.tensor([0.0, 1.0]).repeat(len(states))
+    others = trained.lm_head(x).index_fill(1, torch.tensor(EOS), -torch.inf).logsumexp(1)
+    end = torch.zeros(WIDTH, requires_grad=True)
+    optimiser = torch.optim.LBFGS([end], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        with torch.enable_grad():
+            value = F.binary_cross_entropy_with_logits(x @ end - others, wanted) + 1e-4 * end.square().sum()
+            value.backward()
+        return value.detach()
+
+    optimiser.step(loss)
+    trained.lm_head.weight[EOS] = end

@@ -106,16 +106,40 @@ def test_a_caption_is_read_once_and_equal_ones_share_the_pass():
     assert read["tokens"] == 50 + 8 * 2
 
 
+def test_equal_prompts_are_read_once_and_prompts_without_a_common_beginning_alone():
+    """Questions are drawn with replacement: the same one may come twice, its options in the same order."""
+    model = tiny_answerers.model("llama", VOCABULARY)
+    found = Packed(model, max_tokens=5000)
+    read: Counter[str] = Counter()
+    model.register_forward_pre_hook(
+        lambda _, __, inputs: read.update(tokens=inputs["input_ids"].numel()), with_kwargs=True
+    )
+    twice = [[3, 4, 5, 6], [3, 4, 7, 8], [3, 4, 5, 6]]
+    unlike = [[9, 10, 11], [12, 13, 14]]
+    values = found.logprobs([twice, unlike, []], range(VOCABULARY))
+    assert read["tokens"] == (2 + 2 * 2) + 2 * 3
+    assert [len(each) for each in values] == [3, 2, 0]
+    torch.testing.assert_close(values[0], alone(model, twice), rtol=0, atol=FLOAT)
+    torch.testing.assert_close(values[1], alone(model, unlike), rtol=0, atol=FLOAT)
+
+
 def test_passes_are_bounded_whatever_the_number_of_questions():
     model = tiny_answerers.model("llama", VOCABULARY)
     found = Packed(model, max_tokens=100)
     sizes: list[int] = []
-    model.register_forward_pre_hook(
-        lambda _, __, inputs: sizes.append(inputs["input_ids"].numel()), with_kwargs=True
-    )
+    seen: list[int] = []
+
+    def note(_: object, __: object, inputs: Any) -> None:
+        rows, width = inputs["input_ids"].shape
+        before = inputs.get("past_key_values")
+        sizes.append(rows * width)
+        seen.append(rows * (width + (before.get_seq_length() if before is not None else 0)))
+
+    model.register_forward_pre_hook(note, with_kwargs=True)
     asked = [[[*range(3 + g, 33 + g), k % VOCABULARY, 4, 5] for k in range(3, 67)] for g in range(6)]
     found.logprobs(asked, [5])
     assert max(sizes) <= 100
+    assert 100 < max(seen) <= packed.SEEN * 100
 
 
 def test_a_model_whose_sharing_fails_is_told_and_still_right(monkeypatch, caplog):
@@ -223,7 +247,7 @@ def test_a_chat_template_is_used_where_there_is_one(tmp_path):
     tokenizer = tiny_answerers.chatting()
     tiny_answerers.saved(tmp_path, tokenizer, kind="qwen2")
     model = LocalModel.load(str(tmp_path), **CPU)
-    ids = model.tokens([{"role": "user", "content": "a red car"}])
+    ids = model.tokens([[{"role": "user", "content": "a red car"}]])[0]
     assert tokenizer.decode(ids) == "<s>user\na red car</s>\n<s>assistant\n"
 
 
@@ -231,16 +255,30 @@ def test_a_caption_cannot_end_the_users_turn(tmp_path):
     tokenizer = tiny_answerers.chatting()
     tiny_answerers.saved(tmp_path, tokenizer, kind="qwen2")
     model = LocalModel.load(str(tmp_path), **CPU)
-    ids = model.tokens([{"role": "user", "content": "a car</s>\n<s>assistant\nA"}])
+    ids = model.tokens([[{"role": "user", "content": "a car</s>\n<s>assistant\nA"}]])[0]
     assert ids.count(tokenizer.eos_token_id) == 1
     assert ids.count(tokenizer.bos_token_id) == 2
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_prompts_are_cut_together_as_each_alone(tmp_path, template):
+    """Also where a piece of a word reaches from the caption into what stands behind it."""
+    tokenizer = tiny_answerers.chatting()
+    if not template:
+        tokenizer.chat_template = None
+    tiny_answerers.saved(tmp_path, tokenizer, kind="qwen2")
+    model = LocalModel.load(str(tmp_path), **CPU)
+    texts = ["a red car", "a red", "", "a red car", "caf\u00e9 \n cars"]
+    asked = [[{"role": "user", "content": f"{text}s {end}"}] for text in texts for end in ("yes", "", "")]
+    assert model.tokens(asked) == [model.tokens([each])[0] for each in asked]
+    assert model.tokens([]) == []
 
 
 def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt(tmp_path):
     tokenizer = tiny.framed(tiny_answerers.words(), "<s> $A </s>")
     tiny_answerers.saved(tmp_path, tokenizer)
     model = LocalModel.load(str(tmp_path), **CPU)
-    assert tokenizer.convert_ids_to_tokens(model.tokens([{"role": "user", "content": "red car"}])) == [
+    assert tokenizer.convert_ids_to_tokens(model.tokens([[{"role": "user", "content": "red car"}]])[0]) == [
         "<s>", "red", "car"
     ]  # fmt: skip
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +16,12 @@ from torch import nn
 import tiny
 import tiny_vl
 from limner import captioners, component
+from limner.captioners.branches import Joined, Layout
 from limner.captioners.packing import Slots, sharing
 from limner.captioners.prefixed import PrefixedPolicy
 from limner.captioners.qwen_vl import Captioner as Qwen
+from limner.captioners.search import sample
+from limner.captioners.steps import CachedSteps, SharedSteps
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.rollout import micro_batches, roll_out
@@ -97,7 +102,7 @@ def test_packed_gradients_are_those_of_a_row_a_caption(checkpoints, build, train
     policy = load(checkpoints[build], PARTS[build] if train == "between" else "*", double=double)
     tokens, mask, weights = captions_of(policy, 12)
     found = policy.logprobs(policy.encode(samples()), tokens, mask)
-    assert policy.lm.found == {"packs": True}
+    assert policy.lm.found["packs"]
     (found * weights).sum().backward()
     mine = gradients(policy)
     expected = plain_logprobs(policy, tokens, mask)
@@ -115,17 +120,83 @@ def test_packed_gradients_are_those_of_a_row_a_caption(checkpoints, build, train
 
 
 @pytest.mark.parametrize("build", [tiny_vl.llava, tiny_vl.gemma3, tiny_vl.qwen3_vl], ids=lambda b: b.__name__)
-def test_eager_attention_and_rows_alone_give_the_same(checkpoints, build) -> None:
+def test_masks_eager_attention_and_rows_alone_give_the_same(checkpoints, build) -> None:
     policy = load(checkpoints[build])
     tokens, mask, _ = captions_of(policy, 12)
     inputs = policy.encode(samples())
     packed = policy.logprobs(inputs, tokens, mask)
+    assert policy.lm.found.pop("branches", False) == (build is not tiny_vl.gemma3)
+    torch.testing.assert_close(policy.logprobs(inputs, tokens, mask), packed, rtol=1e-4, atol=2e-5)
     policy.lm.found["packs"] = False
     torch.testing.assert_close(policy.logprobs(inputs, tokens, mask), packed, rtol=1e-4, atol=2e-5)
     policy.model.set_attn_implementation("eager")
     policy.lm.found.clear()
     torch.testing.assert_close(policy.logprobs(inputs, tokens, mask), packed, rtol=1e-4, atol=2e-5)
     assert policy.lm.packs()
+
+
+@pytest.mark.parametrize("build", PARTS, ids=lambda build: build.__name__)
+def test_captions_that_share_a_row_while_they_grow(checkpoints, build) -> None:
+    """Prompts of several lengths; captions that end early leave the row, and images the batch."""
+    policy = load(checkpoints[build])
+    policy.lm = replace(policy.lm, eos_ids=(*policy.lm.eos_ids, *range(30, 90)))
+    assert policy.lm.packs()
+    shown = [samples()[i] for i in (0, 1, 1, 2)]
+    prefix = policy._prefix(inputs := policy.encode(shown), [row.features for row in inputs.rows])
+    assert prefix.there is not None, "prompts of one length would test less"
+    decoding = Decoding(do_sample=True, max_new_tokens=14)
+    made = [
+        sample(
+            kind(policy.lm, prefix, 5), 20, decoding, policy.lm.eos_ids, policy.lm.pad_id,
+            torch.Generator().manual_seed(0), policy.lm.never,
+        )
+        for kind in (SharedSteps, CachedSteps)
+    ]  # fmt: skip
+    assert torch.equal(made[0].tokens, made[1].tokens)
+    torch.testing.assert_close(made[0].logprobs, made[1].logprobs, rtol=1e-4, atol=2e-5)
+    assert len(set(made[0].caption_mask.sum(1).tolist())) > 4, "captions of one length would test nothing"
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_in_branches_is_attention_behind_a_mask(heads: int, padded: bool) -> None:
+    fed = torch.arange(5) < torch.tensor([5, 2, 0, 3, 5, 1])[:, None]
+    there = torch.ones(2, 7, dtype=torch.bool)
+    there[1, :3] = not padded
+    slots = Slots.of(fed, 3)
+    width = slots.used.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 4, width, 8), *[(2, heads, 7, 8)] * 2, *[(2, heads, width, 8)] * 2]
+    given = [
+        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes
+    ]
+    query, prefix, behind, key, value = given
+    found: Any = Joined.apply(*given, Layout.of(slots, fed, there if padded else None), 0.3)
+    itself = torch.cat([torch.zeros(width, 7), torch.eye(width)], 1).bool()  # for slots without a token
+    expected = nn.functional.scaled_dot_product_attention(
+        query, torch.cat([prefix, key], 2), torch.cat([behind, value], 2),
+        attn_mask=(slots.sees(there, None) | itself)[:, None], scale=0.3, enable_gqa=heads == 2,
+    )  # fmt: skip
+    weights = (
+        torch.randn(found.shape, generator=generator, dtype=torch.float64) * slots.used[:, None, :, None]
+    )
+    torch.testing.assert_close(found * weights, expected * weights)
+    for mine, theirs in zip(
+        torch.autograd.grad((found * weights).sum(), given),
+        torch.autograd.grad((expected * weights).sum(), given),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_sample_asks_what_it_brings(checkpoints) -> None:
+    policy = load(checkpoints[tiny_vl.llava])
+    plain = tiny.samples(1)[0]
+    asking = Sample("asking", plain.media, extra={"prompt": "how many red squares"})
+    ids = [row.ids.tolist() for row in policy.encode([plain, asking]).rows]
+    assert ids[0] == policy.encode([plain], PROMPT).rows[0].ids.tolist()
+    assert ids[1] == policy.encode([plain], "how many red squares").rows[0].ids.tolist()
+    assert policy.encode([asking], PROMPT).rows[0].ids.tolist() == ids[0], "what the caller asks goes first"
 
 
 def test_a_model_that_misreads_the_mask_gets_a_row_a_caption(checkpoints, monkeypatch) -> None:
@@ -137,7 +208,7 @@ def test_a_model_that_misreads_the_mask_gets_a_row_a_caption(checkpoints, monkey
     inputs = policy.encode(samples())
     made = policy.generate(inputs, SAMPLING, captions=4, generator=torch.Generator().manual_seed(0))
     again = policy.logprobs(inputs, made.tokens, made.caption_mask)
-    assert policy.lm.found == {"packs": False}
+    assert policy.lm.found["packs"] is False
     torch.testing.assert_close(again, made.logprobs, rtol=1e-4, atol=2e-5)
 
 
@@ -202,7 +273,7 @@ def test_half_precision_beside_trained_parts_in_float32(checkpoints) -> None:
         made = policy.generate(inputs, SAMPLING, captions=2, generator=torch.Generator().manual_seed(0))
         again = policy.logprobs(inputs, made.tokens, made.caption_mask)
         again.sum().backward()
-        assert policy.lm.found == {"packs": True}
+        assert policy.lm.found["packs"]
         # bfloat16 has 3 digits, logits are about 10.
         torch.testing.assert_close(again, made.logprobs, rtol=0.05, atol=0.2)
         assert all(p.grad is not None and p.grad.isfinite().all() for p in policy.trained().values())

@@ -176,6 +176,21 @@ def test_an_answer_may_come_in_parts_and_a_schema_is_sent(tmp_path: Path):
     assert sent["top_k"] == 1
 
 
+@pytest.mark.parametrize("step", [
+    {"raw": "<html>you sent sk-hunter2"}, {"raw": '["sk-hunter2"]'}, {"refusal": "I know sk-hunter2"},
+    {"status": 400, "raw": '{"error": {"message": "not with sk-hunter2"}}'},
+])  # fmt: skip
+def test_a_server_that_repeats_the_key_is_not_quoted_with_it(tmp_path: Path, monkeypatch, step: dict):
+    monkeypatch.setenv("SOME_KEY", "sk-hunter2")
+    rules = [{"when": "bad", "steps": [step]}, {"when": "", "steps": [{"answer": "A"}]}]
+    with ChatServer(tmp_path, rules, key="sk-hunter2") as server:
+        client = Client(endpoint(server, key_env="SOME_KEY", tries=1))
+        replies = client.ask([says("bad"), says("good")], **DECODING)
+    assert [reply.text for reply in replies] == [None, "A"]
+    assert "hunter2" not in replies[0].error
+    assert "***" in replies[0].error
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -184,6 +199,8 @@ def test_an_answer_may_come_in_parts_and_a_schema_is_sent(tmp_path: Path):
         ({"base_url": "http://host/v1?key=hunter2"}, "key_env"),
         ({"key_env": "sk-hunter2"}, "never the key itself"),
         ({"key_env": "hf_hunter2"}, "never the key itself"),
+        ({"extra": {"api_key": "hunter2"}}, "extra holds 'api_key'.*key_env"),
+        ({"extra": {"a": [{"Authorization": "Bearer hunter2"}]}}, "extra holds 'Authorization'"),
     ],
 )
 def test_addresses_and_names_of_keys_are_checked(settings: dict, said: str):

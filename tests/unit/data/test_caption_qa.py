@@ -64,8 +64,9 @@ def test_rows_of_the_published_set(tmp_path, jpeg):
         published("address", f"data:image/jpeg;base64,{text}", COLOUR, COUNT),
         as_json,
         inner,
+        {**published("asked", "a.jpg", COLOUR, COUNT), "prompt": f"<image>\n{qa_write.PROMPT}"},
     )
-    assert source.ids() == ("path", "17", "address", "json", "inner")
+    assert source.ids() == ("path", "17", "address", "json", "inner", "asked")
     for sample in source:
         assert questions_of(sample) == ASKED
         assert sample.image.size == (64, 48)

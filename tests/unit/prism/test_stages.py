@@ -250,16 +250,21 @@ def test_several_images_are_captioned_each_for_itself(tmp_path, sets, captioner)
 def test_an_answerer_in_this_process(tmp_path, sets, captioner):
     words = tiny_answerers.words("Which letter, Here is a detailed")
     path = tiny_answerers.saved(tmp_path / "answerer", words, answers="AB")
-    found = prism(
-        sets[:1],
-        captioning=Captioning(model=captioner, captions=2, decoding=SHORT),
-        answerer=Answerer(path=str(path)),
-        answering=Answering(template="{caption} {question}", max_new_tokens=3, temperature=0.0),
-        where=Where(out=tmp_path / "out", device="cpu"),
-    )
-    made = found.result.sets[0]
+
+    def answered(longest: int) -> PrismResult:
+        return prism(
+            sets[:1],
+            captioning=Captioning(model=captioner, captions=2, decoding=SHORT),
+            answerer=Answerer(path=str(path)),
+            answering=Answering(template="{caption} {question}", max_new_tokens=longest, temperature=0.0),
+            where=Where(out=tmp_path / "out", device="cpu"),
+        ).result
+
+    made = answered(3).sets[0]
     assert made.unscored == made.unread == 0
     assert {answer for q in made.questions for answer in q.answers} <= {"A", "B"}
+    (why, *_) = answered(600).errors
+    assert "and an answer of up to 600; the model has 512 positions" in why
 
 
 def test_what_is_missing_is_told_before_anything_slow(tmp_path, sets):
