@@ -58,7 +58,7 @@ def serve(
     chosen = limits_of(limits or ())
     try:
         service = Service(
-            name or (model if model.startswith("world:") else Path(model).name),
+            name or (model if model.startswith("world:") else Path(model).absolute().name),
             limits=replace(chosen, captions=min(chosen.captions, max_batch)),
             max_batch=max_batch,
             wait_seconds=max_wait_ms / 1000,

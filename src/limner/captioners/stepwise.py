@@ -38,9 +38,11 @@ class Stepwise(torch.Generator):
         """
         # 53 bits are what a float holds below 1: a draw of 1 would lie behind the last token.
         drawn = [(number(self.seeds[row], place) >> 11) / 2**53 for row in rows.tolist()]
-        heaps = shares.double().cumsum(-1)
+        near = shares.cpu() if shares.device.type == "mps" else shares  # which has no float64
+        heaps = near.double().cumsum(-1)
         borders = torch.tensor(drawn, dtype=torch.float64).to(heaps.device)[:, None] * heaps[:, -1:]
-        return torch.searchsorted(heaps, borders, right=True)[:, 0].clamp(max=shares.shape[1] - 1)
+        chosen = torch.searchsorted(heaps, borders, right=True)[:, 0]
+        return chosen.clamp(max=shares.shape[1] - 1).to(shares.device)
 
     def see(self, rows: torch.Tensor, chosen: torch.Tensor, ended: torch.Tensor) -> None:
         """Show (lines,) rows with their tokens, and whether they have come to their end."""

@@ -54,9 +54,10 @@ class Engine:
         except _Stop:
             pass
         except (UserError, Reject) as error:
+            said = str(error).replace(self.policy.settings.path, "the captioner")  # it may be a folder here
             for job in jobs:
                 if not job.answered:
-                    job.send(Failed(str(error), 400))
+                    job.send(Failed(said, 400))
         except Exception:
             if len(jobs) > 1:
                 log.warning("a batch of %d requests failed; each is tried alone", len(jobs))
