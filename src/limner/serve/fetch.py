@@ -160,12 +160,14 @@ class _Pinned(http.client.HTTPConnection):
         super().__init__(host, port)
         self._address, self._secure, self._deadline = address, secure, deadline
         self._ending: threading.Timer | None = None
+        self._other: socket.socket | None = None
 
     def connect(self) -> None:
         left = max(self._deadline - time.monotonic(), 0.001)
         self.sock = plain = socket.create_connection((self._address, self.port), timeout=left)
         # A time-out is that of one read: a host that sends a byte a second would never meet it.
-        self._ending = threading.Timer(left, _end, [plain.dup()])
+        self._other = plain.dup()
+        self._ending = threading.Timer(left, _end, [self._other])
         self._ending.daemon = True
         self._ending.start()
         if self._secure:
@@ -175,8 +177,8 @@ class _Pinned(http.client.HTTPConnection):
         super().close()
         if self._ending is not None:
             self._ending.cancel()
-            self._ending.args[0].close()
-            self._ending = None
+        if self._other is not None:
+            self._other.close()
 
 
 def _end(connection: socket.socket) -> None:
