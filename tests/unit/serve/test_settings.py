@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from limner import cli_serve
 from limner.errors import UserError
 from limner.serve.settings import Limits, Service, limits_of
 
@@ -44,3 +45,16 @@ def test_limits_are_given_by_name() -> None:
         limits_of(["pixls=1000"])
     with pytest.raises(UserError, match="tokens"):
         limits_of(["tokens=0"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"key_env": "sk-1234"}, "never the key itself"),
+        ({"allow_urls": ["https://example.org"]}, "without http://"),
+        ({"limits": ["pixls=1"]}, "pixls"),
+    ],
+)
+def test_the_command_refuses_before_a_model_is_loaded(wrong: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        cli_serve.serve("no/such/model", **wrong)
