@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,3 +122,38 @@ def test_draws_have_the_shares_of_the_tokens() -> None:
     # Four standard deviations of a share of one half among 20,000 draws.
     assert (counts - shares[0]).abs().max() < 0.015
     assert counts[[0, 2, 5]].tolist() == [0.0, 0.0, 0.0]
+
+
+class Leaver(Job):
+    """Its asker leaves after the first piece."""
+
+    def send(self, event: Event) -> None:
+        super().send(event)
+        self.cancelled = True
+
+
+def test_writing_stops_when_everybody_has_left(policy: Policy) -> None:
+    metrics = Metrics()
+
+    async def left() -> list[Event]:
+        job = Leaver(ask(0, decoding=GREEDY), stream=True)
+        Engine(policy, metrics).run([job])
+        await asyncio.sleep(0)
+        return [job.events.get_nowait() for _ in range(job.events.qsize())]
+
+    events = asyncio.run(left())
+    assert len(events) == 1
+    assert isinstance(events[0], Piece)
+    assert b"limner_captions_total 0.0" in metrics.text()
+
+
+def test_a_request_that_makes_the_model_fail_does_not_touch_the_others(
+    policy: Policy, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = replace(ask(1), media=("no picture",))  # type: ignore[arg-type]
+    engine = Engine(policy, Metrics())
+    first, second, third = answers(engine, [ask(0), broken, ask(2)])
+    assert texts(first) == texts(answers(engine, [ask(0)])[0])
+    assert texts(third) == texts(answers(engine, [ask(2)])[0])
+    assert second == [Failed("the captioner failed on this request", 500)]
+    assert "a request made the captioner fail" in caplog.text
