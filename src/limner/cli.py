@@ -17,6 +17,7 @@ from limner import (
     cli_evaluate,
     cli_measure,
     cli_score,
+    cli_serve,
     cli_world,
 )
 from limner.errors import UserError
@@ -198,6 +199,7 @@ app.command()(cli_measure.compare)
 app.command()(cli_score.score)
 app.command()(cli_assemble.assemble)
 app.command()(cli_measure.report)
+app.command()(cli_serve.serve)
 app.add_typer(cli_evaluate.app, name="evaluate")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_world.app, name="world")
