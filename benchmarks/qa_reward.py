@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from sides import Operations
+from sides import Operations, resident_peak
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from limner.answering.packed import Packed
@@ -141,11 +140,10 @@ def peak(given: argparse.Namespace) -> float:
     model = language_model(given)
     answerer = Packed(model, max_tokens=given.max_tokens)
     answerer.logprobs(prompts(1, 2, 20, given.vocabulary), LETTERS)
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    before = resident_peak()
     groups = prompts(given.captions, given.questions, given.length, given.vocabulary)
     answerer.logprobs(groups, LETTERS)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / 2**20
+    return resident_peak() - before
 
 
 def peaks(given: argparse.Namespace) -> dict[str, float]:

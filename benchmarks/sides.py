@@ -132,10 +132,22 @@ class Memory:
         return self._peak() - self.libraries
 
     def _peak(self) -> float:
-        if self.cuda:
-            return torch.cuda.max_memory_allocated() / 2**20
-        unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+        return torch.cuda.max_memory_allocated() / 2**20 if self.cuda else resident_peak()
+
+
+def resident_peak() -> float:
+    """The most MiB that this process has held.
+
+    On Linux from /proc: what getrusage says begins with what the parent held when it started this process.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        held = next(
+            line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:")
+        )
+        return int(held.split()[1]) / 2**10
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, others in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def answer(word: str, step: Callable[[], dict[str, float]]) -> dict[str, Any]:
