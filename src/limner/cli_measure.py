@@ -1,4 +1,4 @@
-"""The commands that write and measure captions: caption, evaluate, compare, report."""
+"""The commands that measure captions: evaluate, compare, report."""
 
 from __future__ import annotations
 
@@ -45,39 +45,6 @@ PrismFolder = Annotated[
 PrismSets = Annotated[
     list[str] | None, typer.Option("--set", metavar="FILE[:kind]", help="Questions for Prism; repeatable.")
 ]
-
-
-def caption(
-    source: Annotated[
-        str, typer.Argument(help="A folder or file of images, a .jsonl that names them, world:test.")
-    ],
-    decoding: Decoded = None,
-    *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="JSONL file to write; a stopped job goes on.")],
-    model: Annotated[
-        str, typer.Option(help="A captioner: hub id, folder, world:captioner, or a run's folder.")
-    ] = "world:captioner",
-    prompt: Annotated[str | None, typer.Option(help="Text before every caption.")] = None,
-    sidecar: Annotated[bool, typer.Option("--sidecar", help="A .txt file beside each image, too.")] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Images captioned together.")] = 16,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-) -> None:
-    """Write a caption for every image; images that cannot be used are named in rejects.jsonl.
-
-    Example: limner caption photos/ -o captions.jsonl --model Salesforce/blip2-opt-2.7b --dtype bfloat16
-    """
-    from limner import config
-
-    settings = config.decoding(decoding or ())
-    from limner.caption import caption as write
-    from limner.data.named import source as source_of
-
-    done = write(
-        source_of(source), out, model=model, decoding=settings, batch=batch, prompt=prompt, sidecar=sidecar,
-        device=device, dtype=dtype,
-    )  # fmt: skip
-    typer.echo(f"{out}: {done}")
 
 
 def evaluate(

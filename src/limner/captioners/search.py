@@ -20,6 +20,7 @@ from transformers.generation.logits_process import (
 )
 
 from limner.captioners.base import Generated
+from limner.captioners.stepwise import Stepwise
 from limner.decoding import Decoding
 
 COMPACT_BELOW = 0.8
@@ -56,7 +57,7 @@ def sample(
         decoding: how tokens are chosen.
         eos_ids: tokens that end a caption.
         pad_id: stands after the end.
-        generator: the random numbers, on the model's device.
+        generator: the random numbers, on the model's device; a `Stepwise` has them for each row, and watches.
         never: tokens that are not chosen, whatever their probability.
     """
     logits = steps.logits(None)
@@ -70,10 +71,12 @@ def sample(
     held = torch.arange(rows, device=device)  # which row each line of the cache belongs to
     for t in range(decoding.max_new_tokens):
         scores = filters(tokens[held, :t], logits)
-        if decoding.do_sample:
-            chosen = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
-        else:
+        if not decoding.do_sample:
             chosen = scores.argmax(-1)
+        elif isinstance(generator, Stepwise):
+            chosen = generator.draw(scores.softmax(-1), held, t)
+        else:
+            chosen = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
         growing = ~ended[held]
         chosen = chosen.where(growing, torch.full_like(chosen, pad_id))
         tokens[held, t] = chosen
@@ -81,6 +84,8 @@ def sample(
         picked = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
         logprobs[held, t] = picked.where(growing, torch.zeros_like(picked))
         ended[held] |= torch.isin(chosen, eos) & growing
+        if isinstance(generator, Stepwise):
+            generator.see(held, chosen, ended[held])
         left = ~ended[held]
         count = int(left.sum())
         if count == 0 or t + 1 == decoding.max_new_tokens:

@@ -1,0 +1,240 @@
+"""Who captions: what an engine gives for every item, and the engine within one process."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from limner.bulk.buckets import Batch, Buckets
+from limner.bulk.media import URL
+from limner.bulk.prompts import Prompt
+from limner.data.base import Source
+from limner.data.batches import Item, read_ahead
+from limner.errors import Reject
+from limner.types import Sample
+
+READERS = 2
+"""Threads that open images, and processes that decode videos, while the captioner runs."""
+ASKED = "prompt"
+"""Where a sample's `extra` has what it is asked, if that is its own."""
+CONTENT = "content"
+"""The key of a row that holds what the image looks like, hashed, where equal images are looked for."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A caption."""
+
+    caption: str
+    """The caption."""
+    more: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What else is written beside it: its score, its candidates."""
+
+
+class Outcome(NamedTuple):
+    """What became of one item."""
+
+    id: str
+    """The item."""
+    result: Text | Reject
+    """Its caption, or the reason why there is none."""
+    place: Mapping[str, str] = {}
+    """{"image": path} or {"video": path} where it is in a file of its own: an absolute path or address."""
+
+
+class Author(Protocol):
+    """Writes captions of samples."""
+
+    @property
+    def shaped(self) -> bool:
+        """Whether larger images take longer."""
+        ...
+
+    @property
+    def mixes(self) -> bool:
+        """Whether samples of one batch may be asked different things, each its `extra["prompt"]`."""
+        ...
+
+    def tokens(self) -> tuple[int, int]:
+        """(read, written) tokens that an endpoint counted so far; 0 where none is asked."""
+        ...
+
+    def write(self, samples: Sequence[Sample], prompt: str | None) -> Sequence[Text | Reject]:
+        """One caption a sample, or why there is none, in order."""
+        ...
+
+
+class Engine(Protocol):
+    """Captions many items, somewhere."""
+
+    def run(self, source: Source, todo: Sequence[int]) -> Generator[Sequence[Outcome], None, None]:
+        """Every item of `todo` exactly once, in groups, in any order.
+
+        Raises:
+            UserError: it cannot go on; what was given before stays.
+        """
+        ...
+
+    def tokens(self) -> tuple[int, int]:
+        """(read, written) tokens that an endpoint counted so far; 0 where none is asked."""
+        ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """An author in this process; the next images are opened while it writes."""
+
+    author: Author
+    """Who writes."""
+    batch: int = 16
+    """Images and videos captioned together."""
+    prompt: Prompt = field(default_factory=Prompt)
+    """What is asked."""
+    at_once: int = 1
+    """Batches under way: 1 where this process computes, more where it waits for others."""
+    seen: dict[str, str] | None = None
+    """Captions by what images look like, those of earlier jobs too; None captions equal images anew."""
+
+    def run(self, source: Source, todo: Sequence[int]) -> Generator[Sequence[Outcome], None, None]:
+        """Caption in batches of like size; what is rejected goes with the next batch."""
+        twins = _Twins(self.seen)
+        settled: list[Outcome] = []
+        ahead = 2 * self.batch * self.at_once
+        with closing(read_ahead(source, todo, workers=READERS, ahead=ahead)) as items:
+            for samples, results in self._written(self._batches(items, twins, settled)):
+                for sample, result in zip(samples, results, strict=True):
+                    settled.extend(twins.settle(sample, result))
+                yield settled
+                settled.clear()
+        if settled:
+            yield settled
+
+    def tokens(self) -> tuple[int, int]:
+        """Those of the author."""
+        return self.author.tokens()
+
+    def _batches(self, items: Iterable[Item], twins: _Twins, settled: list[Outcome]) -> Iterator[Batch]:
+        """Batches to caption; what needs no captioner is added to `settled`, and goes with an empty batch."""
+        buckets = Buckets(self.batch, shaped=self.author.shaped)
+        for id, result in items:
+            prompt = self.prompt.of(result) if isinstance(result, Sample) else result
+            if isinstance(prompt, Reject):
+                settled.append(Outcome(id, prompt))
+            elif isinstance(result, Sample) and not twins.take(result, prompt, settled):
+                full = buckets.add(*self._asked(result, prompt))
+                if full is not None:
+                    yield full
+            if len(settled) >= 8 * self.batch:
+                yield (), []
+        yield from buckets.rest()
+
+    def _asked(self, sample: Sample, prompt: str | None) -> tuple[Sample, str | None]:
+        """A sample with what it is asked, or beside it, which keeps it apart from others in batches."""
+        if prompt is None or not self.author.mixes:
+            return sample, prompt
+        return replace(sample, extra={**sample.extra, ASKED: prompt}), None
+
+    def _written(
+        self, batches: Iterator[Batch]
+    ) -> Iterator[tuple[Sequence[Sample], Sequence[Text | Reject]]]:
+        if self.at_once == 1:
+            for key, samples in batches:
+                yield samples, self.author.write(samples, key[0]) if samples else ()
+            return
+        waiting: dict[Future[Sequence[Text | Reject]], Sequence[Sample]] = {}
+        for key, samples in batches:
+            if not samples:
+                yield (), ()
+                continue
+            waiting[self._begun(samples, key[0])] = samples
+            if len(waiting) == self.at_once:
+                yield from self._done(waiting)
+        while waiting:
+            yield from self._done(waiting)
+
+    def _begun(self, samples: Sequence[Sample], prompt: str | None) -> Future[Sequence[Text | Reject]]:
+        """A batch that is written in a thread which a job that ends does not wait for."""
+        future: Future[Sequence[Text | Reject]] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self.author.write(samples, prompt))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="limner-bulk", daemon=True).start()
+        return future
+
+    @staticmethod
+    def _done(
+        waiting: dict[Future[Sequence[Text | Reject]], Sequence[Sample]],
+    ) -> Iterator[tuple[Sequence[Sample], Sequence[Text | Reject]]]:
+        """The batches that are done, at least one."""
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            yield waiting.pop(future), future.result()
+
+
+class _Twins:
+    """Images that look alike: one of them is captioned, the others get its caption."""
+
+    def __init__(self, seen: dict[str, str] | None):
+        self._seen = seen
+        self._waiting: dict[str, list[Sample]] = {}
+        """Without their media, by what they look like."""
+        self._looks: dict[str, str] = {}
+        """What the samples that are being captioned look like, by id."""
+
+    def take(self, sample: Sample, prompt: str | None, settled: list[Outcome]) -> bool:
+        """Whether nobody has to caption it, because its twin is captioned or will be."""
+        if self._seen is None:
+            return False
+        look = look_of(sample, prompt)
+        if look in self._seen:
+            settled.append(_outcome(sample, Text(self._seen[look], {CONTENT: look})))
+        elif look in self._waiting:
+            self._waiting[look].append(replace(sample, media=()))
+        else:
+            self._waiting[look] = []
+            self._looks[sample.id] = look
+            return False
+        return True
+
+    def settle(self, sample: Sample, result: Text | Reject) -> Iterator[Outcome]:
+        """The outcome of a sample that was captioned, and those of its twins."""
+        if self._seen is None:
+            yield _outcome(sample, result)
+            return
+        look = self._looks.pop(sample.id)
+        if isinstance(result, Text):
+            self._seen[look] = result.caption
+            result = replace(result, more={**result.more, CONTENT: look})
+        for twin in (sample, *self._waiting.pop(look)):
+            yield _outcome(twin, result)
+
+
+def look_of(sample: Sample, prompt: str | None) -> str:
+    """Equal for samples that look alike, pixel by pixel, and are asked the same."""
+    digest = hashlib.blake2b(repr(prompt).encode(), digest_size=16)
+    for image in sample.media:
+        digest.update(repr(image.size).encode())
+        digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def _outcome(sample: Sample, result: Text | Reject) -> Outcome:
+    return Outcome(sample.id, result, place_of(sample))
+
+
+def place_of(sample: Sample) -> Mapping[str, str]:
+    """Where the sample's own file is."""
+    kind = "image" if sample.video is None else "video"
+    path, url = sample.extra.get("path"), sample.extra.get(URL)
+    if path is not None:
+        return {kind: str(Path(str(path)).absolute())}
+    return {kind: url} if isinstance(url, str) else {}

@@ -1,0 +1,120 @@
+"""Captions by a captioner in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from limner import captioners
+from limner.bulk.choose import Draft
+from limner.bulk.engine import Text
+from limner.bulk.judge import PolicyJudge
+from limner.captioners.base import Policy
+from limner.captioners.prefixed import PrefixedPolicy
+from limner.decoding import Decoding
+from limner.errors import Reject
+from limner.export import load_run
+from limner.rewards.base import AnyReward
+from limner.types import Sample
+
+Made = TypeVar("Made")
+_log = logging.getLogger("limner.bulk")
+
+
+def load(model: str, *, device: str, dtype: str) -> Policy:
+    """A captioner: hub id, folder, `world:captioner`, or a run's folder (its best checkpoint).
+
+    Raises:
+        UserError: there is none.
+    """
+    if (Path(model) / "resolved.json").is_file():
+        return load_run(Path(model), device=device)
+    return captioners.load(model, device=device, dtype=dtype)
+
+
+def author(
+    model: str, *, device: str, dtype: str, decoding: Decoding, rewards: Mapping[str, AnyReward]
+) -> PolicyAuthor:
+    """A captioner that is ready to write."""
+    policy = load(model, device=device, dtype=dtype)
+    return PolicyAuthor(policy, decoding, PolicyJudge.load(rewards, policy) if rewards else None)
+
+
+@dataclass(frozen=True)
+class PolicyAuthor:
+    """A loaded captioner."""
+
+    policy: Policy
+    """The captioner."""
+    decoding: Decoding
+    """How captions are drawn."""
+    judge: PolicyJudge | None = None
+    """What says how good a candidate is; its mean log-probability if None."""
+
+    @property
+    def shaped(self) -> bool:
+        """Whether it keeps the shape of images."""
+        return isinstance(self.policy, PrefixedPolicy)
+
+    @property
+    def mixes(self) -> bool:
+        """Those that read a chat take a prompt a sample."""
+        return self.shaped
+
+    def tokens(self) -> tuple[int, int]:
+        """Nothing is paid for."""
+        return 0, 0
+
+    def write(self, samples: Sequence[Sample], prompt: str | None) -> Sequence[Text | Reject]:
+        """One caption each."""
+
+        def made(part: Sequence[Sample]) -> Sequence[Text]:
+            return [Text(text) for text in self.policy.caption(part, self.decoding, prompt=prompt)]
+
+        return _that_fits(samples, made)
+
+    def drafts(
+        self, samples: Sequence[Sample], prompt: str | None, *, count: int, seed: int
+    ) -> Sequence[Sequence[Draft] | Reject]:
+        """Candidates with their scores."""
+
+        def made(part: Sequence[Sample]) -> Sequence[Sequence[Draft]]:
+            return self._drafts(part, prompt, count, seed)
+
+        return _that_fits(samples, made)
+
+    def _drafts(
+        self, samples: Sequence[Sample], prompt: str | None, count: int, seed: int
+    ) -> Sequence[Sequence[Draft]]:
+        generator = torch.Generator(self.policy.device).manual_seed(seed)
+        inputs = self.policy.encode(samples, prompt)
+        made = self.policy.generate(inputs, self.decoding, captions=count, generator=generator)
+        if self.judge is not None:
+            rollouts = self.policy.rollouts(samples, inputs, made)
+            texts, scores = rollouts.texts, self.judge(rollouts)
+        else:
+            texts = self.policy.texts(made.tokens, made.caption_mask)
+            scores = (made.logprobs.sum(1) / made.caption_mask.sum(1)).tolist()
+        rows = [Draft(text, score) for text, score in zip(texts, scores, strict=True)]
+        return [rows[start : start + count] for start in range(0, len(rows), count)]
+
+
+def _that_fits(
+    samples: Sequence[Sample], made: Callable[[Sequence[Sample]], Sequence[Made]]
+) -> Sequence[Made | Reject]:
+    """A batch that does not fit into the device's memory is halved until it does."""
+    try:
+        return made(samples)
+    except torch.OutOfMemoryError:
+        if len(samples) == 1:
+            return [Reject("too little memory on the device to caption it")]
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(samples) // 2
+    _log.warning("%d images do not fit into the device's memory: captioned in halves", len(samples))
+    return [*_that_fits(samples[:half], made), *_that_fits(samples[half:], made)]

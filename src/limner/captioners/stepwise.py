@@ -1,0 +1,49 @@
+"""Decoding that is watched token by token, with random numbers of each row's own: what a server needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import torch
+
+from limner.answering.draw import number
+
+Watch = Callable[[list[int], list[int], list[bool]], None]
+"""Called after every step with the rows that still grow or grew last, their new tokens, and which ended."""
+
+
+class Stepwise(torch.Generator):
+    """Given as `generator`, it draws the tokens of row n from seed n alone, and shows each step to `watch`.
+
+    What a row is given does then not depend on the rows beside it, but for the float rounding of a model
+    that computes another batch: a draw falls onto the border between two tokens about once in a million.
+    """
+
+    def __new__(cls, seeds: Sequence[int], watch: Watch) -> Self:
+        """A generator of torch, whose own numbers are not used."""
+        return super().__new__(cls)
+
+    def __init__(self, seeds: Sequence[int], watch: Watch):
+        """One seed a row. What `watch` raises ends the decoding."""
+        self.seeds, self.watch = seeds, watch
+
+    def draw(self, shares: torch.Tensor, rows: torch.Tensor, place: int) -> torch.Tensor:
+        """(lines,) a token a line.
+
+        Args:
+            shares: (lines, V) probabilities.
+            rows: (lines,) the row of each line.
+            place: how many tokens a row has already.
+        """
+        # 53 bits are what a float holds below 1: a draw of 1 would lie behind the last token.
+        drawn = [(number(self.seeds[row], place) >> 11) / 2**53 for row in rows.tolist()]
+        near = shares.cpu() if shares.device.type == "mps" else shares  # which has no float64
+        heaps = near.double().cumsum(-1)
+        borders = torch.tensor(drawn, dtype=torch.float64).to(heaps.device)[:, None] * heaps[:, -1:]
+        chosen = torch.searchsorted(heaps, borders, right=True)[:, 0]
+        return chosen.clamp(max=shares.shape[1] - 1).to(shares.device)
+
+    def see(self, rows: torch.Tensor, chosen: torch.Tensor, ended: torch.Tensor) -> None:
+        """Show (lines,) rows with their tokens, and whether they have come to their end."""
+        self.watch(rows.tolist(), chosen.tolist(), ended.tolist())

@@ -1,0 +1,141 @@
+"""`limner serve` in a process of its own, asked by the unmodified OpenAI client and by limner's own."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+import served
+from limner import captioners
+from limner.client import Client, Endpoint
+from limner.decoding import Decoding
+from limner.types import Sample
+
+KEY = "SECRETXK7Q9F2VN3"
+GREEDY = Decoding(do_sample=False, max_new_tokens=60)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[served.Process]:
+    folder = tmp_path_factory.mktemp("serve")
+    with served.Process(
+        folder, "--key-env", "SERVE_KEY", "--max-wait-ms", "20", environment={"SERVE_KEY": KEY}
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def client(service: served.Process) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[str]:
+    policy = captioners.load("world:captioner", device="cpu")
+    return policy.caption([Sample(str(k), (served.picture(k),)) for k in range(4)], GREEDY)
+
+
+def test_the_openai_client_is_given_what_the_captioner_writes(
+    client: openai.OpenAI, expected: list[str]
+) -> None:
+    for number in range(4):
+        answer = client.chat.completions.create(
+            model="world:captioner", messages=served.messages(served.data_url(served.picture(number))),
+            temperature=0, max_tokens=60,
+        )  # fmt: skip
+        choice = answer.choices[0]
+        assert choice.message.content == expected[number]
+        assert (choice.finish_reason, choice.message.role) == ("stop", "assistant")
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens >= 3
+        assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_draws_follow_the_seed_and_limits_cut(client: openai.OpenAI) -> None:
+    asked = {"model": "world:captioner", "messages": served.messages(served.data_url(served.picture()))}
+    first, again, other = (
+        client.chat.completions.create(**asked, n=4, temperature=1.5, top_p=0.9, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    texts = [[choice.message.content for choice in answer.choices] for answer in (first, again, other)]
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+    assert len(set(texts[0])) > 1
+    cut = client.chat.completions.create(**asked, max_completion_tokens=2, temperature=0)
+    assert cut.choices[0].finish_reason == "length"
+    assert cut.usage is not None
+    assert cut.usage.completion_tokens == 2
+
+
+def test_a_stream_says_the_same_piece_by_piece(client: openai.OpenAI, expected: list[str]) -> None:
+    stream = client.chat.completions.create(
+        model="world:captioner", messages=served.messages(served.data_url(served.picture())),
+        temperature=0, stream=True, stream_options={"include_usage": True},
+    )  # fmt: skip
+    chunks = list(stream)
+    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    assert "".join(filter(None, pieces)) == expected[0]
+    assert len([piece for piece in pieces if piece]) >= 2
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens >= 3
+
+
+def test_errors_are_the_client_s_own_exceptions(client: openai.OpenAI, service: served.Process) -> None:
+    url = served.data_url(served.picture())
+    with pytest.raises(openai.NotFoundError, match="there is no such model"):
+        client.chat.completions.create(model="other", messages=served.messages(url))
+    with pytest.raises(openai.BadRequestError, match="not an image"):
+        client.chat.completions.create(
+            model="world:captioner", messages=served.messages("data:image/png;base64,AAAA")
+        )
+    with pytest.raises(openai.AuthenticationError) as caught, openai.OpenAI(
+        base_url=f"{service.url}/v1", api_key="wrong", max_retries=0
+    ) as stranger:  # fmt: skip
+        stranger.chat.completions.create(model="world:captioner", messages=served.messages(url))
+    assert KEY not in str(caught.value)
+    assert [model.id for model in client.models.list()] == ["world:captioner"]
+    assert client.models.retrieve("world:captioner").owned_by == "limner"
+    assert KEY not in service.log.read_text()
+
+
+def test_limner_s_own_client_is_answered(
+    service: served.Process, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVE_KEY", KEY)
+    endpoint = Endpoint(base_url=f"{service.url}/v1", model="world:captioner", key_env="SERVE_KEY")
+    asked = [served.messages(served.data_url(served.picture(k))) for k in range(4)]
+    replies = Client(endpoint).ask(asked, max_new_tokens=60, temperature=0, seed=0)
+    assert [reply.text for reply in replies] == expected
+    assert all(reply.completion_tokens >= 3 for reply in replies)
+
+
+def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
+    with served.Process(tmp_path, "--max-wait-ms", "3000") as process:
+        answers: list[httpx.Response] = []
+        asked = served.body(temperature=0)
+        sending = threading.Thread(
+            target=lambda: answers.append(
+                httpx.post(f"{process.url}/v1/chat/completions", json=asked, timeout=300)
+            )
+        )
+        sending.start()
+        deadline = time.monotonic() + 120
+        while httpx.get(f"{process.url}/health", timeout=120).json()["waiting"] == 0:
+            assert time.monotonic() < deadline
+        process.terminate()
+        sending.join()
+        assert answers[0].status_code == 200
+        assert answers[0].json()["choices"][0]["message"]["content"]
+        try:
+            process.process.wait(120)
+        except subprocess.TimeoutExpired:
+            pytest.fail(process.log.read_text())

@@ -1,0 +1,83 @@
+"""The queue: who goes with whom, who is left out, and what happens at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+
+from PIL import Image
+
+from limner.decoding import Decoding
+from limner.serve.batching import Ask, Batcher, Done, Failed, Job
+from scribe import Scribe
+
+
+def job(*, temperature: float = 1.0, tokens: int = 9, captions: int = 1, prompt: str | None = None) -> Job:
+    decoding = Decoding(temperature=temperature, max_new_tokens=tokens)
+    return Job(Ask((Image.new("RGB", (2, 2)),), prompt, decoding, captions, seed=tokens))
+
+
+def batches(first: Job, jobs: Sequence[Job], *, max_batch: int = 16, wait_seconds: float = 0.0) -> list[int]:
+    """Sizes of the batches of jobs that come while one before them is being written."""
+    scribe = Scribe()
+    scribe.go.clear()
+    batcher = Batcher(scribe.run, max_batch=max_batch, wait_seconds=wait_seconds)
+    batcher.submit(first)
+    while not scribe.batches:
+        time.sleep(0.001)
+    for each in jobs:
+        batcher.submit(each)
+    scribe.go.set()
+    batcher.close()
+    return scribe.batches[1:]
+
+
+async def run(jobs: Sequence[Job], **settings: int) -> list[int]:
+    return await asyncio.to_thread(batches, job(prompt="first"), jobs, **settings)
+
+
+def test_like_goes_with_like_whatever_seed_and_length() -> None:
+    async def sizes() -> list[int]:
+        jobs = [job(tokens=k) for k in (3, 9, 5)]
+        return await run([jobs[0], job(temperature=0.5), jobs[1], job(prompt="a"), jobs[2], job(captions=2)])
+
+    assert asyncio.run(sizes()) == [3, 1, 1, 1]
+
+
+def test_a_batch_holds_so_many_captions_and_no_more() -> None:
+    async def sizes() -> tuple[list[int], list[int]]:
+        return (
+            await run([job() for _ in range(7)], max_batch=3),
+            await run([job(captions=2) for _ in range(7)], max_batch=5),
+        )
+
+    assert asyncio.run(sizes()) == ([3, 3, 1], [2, 2, 2, 1])
+
+
+def test_cancelled_jobs_are_left_out() -> None:
+    async def sizes() -> list[int]:
+        jobs = [job() for _ in range(4)]
+        jobs[0].cancelled = jobs[2].cancelled = True
+        return await run(jobs)
+
+    assert asyncio.run(sizes()) == [2]
+
+
+def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
+    async def closing() -> tuple[list[object], object]:
+        scribe = Scribe(seconds=0.02)
+        batcher = Batcher(scribe.run, max_batch=1, wait_seconds=60)
+        jobs = [job() for _ in range(3)]
+        for each in jobs:
+            batcher.submit(each)
+        await asyncio.to_thread(batcher.close)
+        late = job()
+        batcher.submit(late)
+        return [await each.events.get() for each in jobs], await late.events.get()
+
+    done, late = asyncio.run(closing())
+    assert all(isinstance(event, Done) for event in done)
+    assert isinstance(late, Failed)
+    assert "captioner" not in {thread.name for thread in threading.enumerate()}
