@@ -28,8 +28,8 @@ def serve(
     ] = "",
     max_batch: Annotated[int, typer.Option(min=1, help="Most captions written together.")] = 16,
     max_wait_ms: Annotated[
-        float, typer.Option(min=0, help="How long a request waits for others to go with it.")
-    ] = 5.0,
+        float, typer.Option(min=0, help="How long a request waits at most for others that are on their way.")
+    ] = 20.0,
     own_prompt: Annotated[
         bool | None,
         typer.Option(

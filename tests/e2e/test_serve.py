@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -176,7 +177,14 @@ def test_limner_caption_writes_a_folder_by_the_service(
 
 
 def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
-    with served.Process(tmp_path, "--max-wait-ms", "3000") as process:
+    with served.Process(tmp_path, "--max-wait-ms", "3600000") as process, socket.socket() as slow:
+        # A request whose body does not come: the other one waits for it.
+        slow.connect(("127.0.0.1", process.port))
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        slow.sendall(f"{head}Content-Length: 9\r\n\r\n".encode())
+        wait_for(
+            lambda: "limner_requests_inside 1.0" in httpx.get(f"{process.url}/metrics", timeout=120).text
+        )
         answers: list[httpx.Response] = []
         asked = served.body(temperature=0)
         sending = threading.Thread(
@@ -185,10 +193,11 @@ def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
             )
         )
         sending.start()
-        deadline = time.monotonic() + 120
-        while httpx.get(f"{process.url}/health", timeout=120).json()["waiting"] == 0:
-            assert time.monotonic() < deadline
+        wait_for(lambda: httpx.get(f"{process.url}/health", timeout=120).json()["waiting"] == 1)
         process.terminate()
+        wait_for(lambda: "Shutting down" in process.log.read_text())
+        assert not answers
+        slow.close()
         sending.join()
         assert answers[0].status_code == 200
         assert answers[0].json()["choices"][0]["message"]["content"]
@@ -196,3 +205,10 @@ def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
             process.process.wait(120)
         except subprocess.TimeoutExpired:
             pytest.fail(process.log.read_text())
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
