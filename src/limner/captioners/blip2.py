@@ -33,7 +33,7 @@ class Captioner(qformer.Settings):
         path = resolve(self.path)
         with files.explained(path):
             model = Blip2ForConditionalGeneration.from_pretrained(path, dtype=dtype)
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             processor = self.image_processor(path)
         self.prepare(model)
         return Blip2Policy(self, model, tokenizer, processor).to(device)

@@ -33,6 +33,12 @@ def explained(path: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot load this checkpoint: {reason}") from error
     except SafetensorError as error:
         raise UserError(f"{path}: a weights file is damaged: {error}") from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UserError(
+            f"{path}: loading it would run code that comes with it, which is never done"
+        ) from None
 
 
 def read_config(path: str) -> Mapping[str, object]:

@@ -64,7 +64,7 @@ class Settings(base.Captioner):
         size = (
             {} if self.image_size is None else {"size": {"height": self.image_size, "width": self.image_size}}
         )
-        return AutoImageProcessor.from_pretrained(path, backend="pil", **size)
+        return AutoImageProcessor.from_pretrained(path, backend="pil", **size, trust_remote_code=False)
 
 
 class QFormerPolicy(base.Policy[TensorInputs]):
