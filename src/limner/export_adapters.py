@@ -94,7 +94,7 @@ def changed(policy: Policy) -> set[str]:
     patterns: tuple[str, ...] = ()
     settings = policy.settings
     if isinstance(settings, qformer.Settings):
-        patterns = (*settings.fresh, *(policy.partial_parts if settings.weights else ()))
+        patterns = settings.replaced
     return {
         name
         for name, parameter in policy.model.named_parameters()

@@ -38,7 +38,8 @@ class Captioner(qformer.Settings):
         """Load a Hugging Face InstructBLIP checkpoint, and partial weights over it where given."""
         path = resolve(self.path)
         with files.explained(path):
-            model = InstructBlipForConditionalGeneration.from_pretrained(path, dtype=dtype)
+            kind = InstructBlipForConditionalGeneration
+            model = files.loaded(kind, path, absent=self.replaced, dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             reader = AutoTokenizer.from_pretrained(path, subfolder=QFORMER_TOKENIZER, trust_remote_code=False)
             processor = self.image_processor(path)

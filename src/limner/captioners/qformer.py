@@ -48,6 +48,11 @@ class Settings(base.Captioner):
     fresh: tuple[str, ...] = ()
     """Parts that start from random weights instead of the checkpoint's; patterns as in `train`."""
 
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Parts that `prepare` puts others in the place of: the checkpoint may lack them."""
+        return (*self.fresh, *(PARTS if self.weights else ()))
+
     def prepare(self, model) -> None:
         """Put `fresh` and `weights` over the checkpoint's weights.
 
