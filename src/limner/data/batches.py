@@ -14,6 +14,8 @@ from limner.data.video_pool import Decoders
 from limner.errors import Reject, UserError
 from limner.types import Sample
 
+_NO_REFERENCE = "no reference caption"
+
 
 class Item(NamedTuple):
     """One item of a source, read or rejected."""
@@ -123,7 +125,7 @@ class Batches:
             if not isinstance(item.result, Sample):
                 self._refuse(item.id, item.result.reason)
             elif self._references and not item.result.references:
-                self._refuse(item.id, "no reference caption")
+                self._refuse(item.id, _NO_REFERENCE)
             else:
                 self._name_questions(item.result)
                 samples.append(item.result)
@@ -146,4 +148,7 @@ class Batches:
         self._refused[reason] += 1
         if self._refused.total() == self._epoch:
             reasons = "; ".join(f"{times} x {text}" for text, times in self._refused.most_common(5))
-            raise UserError(f"{self.source}: not one of the {self._epoch} items can be used: {reasons}")
+            hint = "; data.captions names the column of captions in a .jsonl" * (
+                _NO_REFERENCE in self._refused
+            )
+            raise UserError(f"{self.source}: not one of the {self._epoch} items can be used: {reasons}{hint}")
