@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -254,6 +256,14 @@ def test_a_defect_says_nothing_about_the_server() -> None:
         for stream in (False, True):
             answer = client.post(CHAT, json=changed(stream=stream))
             assert problem(answer) == (500, "failed")
+
+
+def test_the_metrics_of_the_page_are_those_that_are_counted(client: httpx.Client) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf8")
+    written = set(re.findall(r"`(limner_\w+)`", page.partition("## Metrics")[2].partition("\n## ")[0]))
+    text = client.get("/metrics").text
+    counted = dict(re.findall(r"^# TYPE (\w+) (\w+)", text, re.MULTILINE))
+    assert written == {name for name in counted if not name.endswith("_created")}
 
 
 def test_everything_is_counted() -> None:
