@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import re
 import socket
@@ -21,6 +22,7 @@ from PIL import Image
 
 import nasty_files
 import served
+from limner.serve import wire
 from limner.serve.house import House
 from limner.serve.metrics import Metrics
 from limner.serve.settings import Limits, Service
@@ -247,6 +249,20 @@ def test_whoever_leaves_takes_the_request_along(stream: bool) -> None:
         assert client.post(CHAT, json=changed()).status_code == 200
         assert sum(scribe.batches) == 2, "the one that was held, and the last"
         assert b"limner_requests_inside 0.0" in client.get("/metrics").content
+
+
+def test_a_request_that_waits_holds_its_pictures_and_not_its_body() -> None:
+    scribe = Scribe()
+    scribe.go.clear()
+    with service(scribe) as (client, _), ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(client.post, CHAT, json=changed())
+        while not scribe.batches:
+            time.sleep(0.01)
+        held = [thing.messages for thing in gc.get_objects() if isinstance(thing, wire.ChatRequest)]
+        scribe.go.set()
+        assert answer.result().status_code == 200
+    assert held
+    assert not any(held)
 
 
 def test_a_defect_says_nothing_about_the_server() -> None:
