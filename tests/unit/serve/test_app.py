@@ -265,6 +265,14 @@ def test_a_request_that_waits_holds_its_pictures_and_not_its_body() -> None:
     assert not any(held)
 
 
+def test_a_captioner_that_has_stopped_is_said_to_be_ill() -> None:
+    with service() as (client, house):
+        assert client.get("/health").json() == {"status": "ok", "model": "world:captioner", "waiting": 0}
+        house.batcher.close()
+        assert problem(client.get("/health")) == (503, "stopped")
+        assert problem(client.post(CHAT, json=changed())) == (503, "failed")
+
+
 def test_a_defect_says_nothing_about_the_server() -> None:
     scribe = Scribe()
     scribe.fails = True
