@@ -52,7 +52,10 @@ def step(run: Followed) -> Text:
 
 def alarms(run: Followed) -> Text:
     """The numbers that are beyond their limits, in red."""
-    return Text(", ".join(clean(key.removeprefix("watch/")) for key in run.history.standing), "bold red")
+    return Text(
+        ", ".join(clean(key.removeprefix("watch/").replace("_", " ")) for key in run.history.standing),
+        "bold red",
+    )
 
 
 def left(run: Followed) -> Text:
