@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from limner import distributed
 from limner.advantages.base import Advantage, Value
 from limner.captioners import adapters
 from limner.captioners.adapters import POLICY_ADAPTER, VALUE_ADAPTER
@@ -118,7 +119,8 @@ class Critic:
             return rollouts, {}
         returns = self.advantage.returns(rollouts, scores)
         mask = rollouts.caption_mask & scores.scored[:, None]
-        weights = mask.float() / mask.sum(1, keepdim=True).clamp(min=1) / scores.scored.sum().clamp(min=1)
+        scored = distributed.total(scores.scored.sum()).clamp(min=1)
+        weights = mask.float() / mask.sum(1, keepdim=True).clamp(min=1) / scored
         values = torch.zeros_like(returns)
         loss = 0.0
         self.optimiser.zero_grad()
@@ -130,8 +132,9 @@ class Critic:
                 part_loss.backward()
                 values[rows, :width] = made.detach()
                 loss += float(part_loss.detach())
-        kept = returns[mask]
+        kept, found = distributed.joined(returns[mask]), distributed.joined(values[mask])
         spread = kept.var(correction=0) if kept.numel() else torch.tensor(float("nan"))
-        explained = 1 - (kept - values[mask]).var(correction=0) / spread.clamp(min=1e-12)
+        explained = 1 - (kept - found).var(correction=0) / spread.clamp(min=1e-12)
+        loss = distributed.summed({"loss/value": Mean(loss)})["loss/value"].sum
         metrics = {"loss/value": Mean(loss, 1.0), "value/explained_variance": Mean(float(explained), 1.0)}
         return rollouts.replace(values=values), metrics

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from limner import distributed
+
 if TYPE_CHECKING:
     from limner.config import Update
 
@@ -52,7 +54,8 @@ class Optimiser:
         self.torch.zero_grad(set_to_none=True)
 
     def clip(self) -> float:
-        """Scale gradients down to the recipe's norm; returns the norm before."""
+        """Sum the gradients over the ranks and scale them down to the recipe's norm; returns that before."""
+        distributed.sum_gradients(self.parameters.values())
         limit = self.update.clip_norm if self.update.clip_norm else math.inf
         return float(nn.utils.clip_grad_norm_(list(self.parameters.values()), limit))
 
