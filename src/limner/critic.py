@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -22,6 +23,9 @@ from limner.captioners.base import Policy
 from limner.rollout import micro_batches
 from limner.types import Mean, Rollouts, Scores
 from limner.update import Optimiser
+
+if TYPE_CHECKING:
+    from limner.config import Update
 
 
 def value_head(hidden_size: int, widths: tuple[int, ...]) -> nn.Sequential:
@@ -42,7 +46,13 @@ def add_adapter(policy: Policy, value: Value) -> dict[str, nn.Parameter]:
         model, VALUE_ADAPTER, layers=policy.lora_targets, rank=value.lora_rank, alpha=value.lora_alpha
     )
     switch_adapter(policy, on=False)
-    return {name: p for name, p in model.named_parameters() if adapters.is_adapter(name, VALUE_ADAPTER)}
+    return adapter_parameters(policy)
+
+
+def adapter_parameters(policy: Policy) -> dict[str, nn.Parameter]:
+    """The parameters of the value adapter by name."""
+    named = policy.language_model.named_parameters()
+    return {name: parameter for name, parameter in named if adapters.is_adapter(name, VALUE_ADAPTER)}
 
 
 def switch_adapter(policy: Policy, *, on: bool) -> None:
@@ -65,26 +75,33 @@ class Critic:
         self.policy, self.advantage = policy, advantage
         self.micro_batch, self.optimiser = micro_batch, optimiser
         self.head: nn.Sequential | None = None
-        self.adapter: dict[str, nn.Parameter] = {}
 
     @classmethod
-    def build(cls, policy: Policy, advantage: Advantage, *, update, generator_seed: int) -> Critic:
-        """Add adapter and head for the advantage's value function; update is the recipe's section."""
-        critic = cls(policy, advantage, micro_batch=update.micro_batch, optimiser=None)
+    def build(cls, policy: Policy, advantage: Advantage, *, micro_batch: int, generator_seed: int) -> Critic:
+        """Add adapter and head for the advantage's value function."""
+        critic = cls(policy, advantage, micro_batch=micro_batch, optimiser=None)
         value = advantage.value_function
         if value is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(generator_seed)
-                critic.adapter = add_adapter(policy, value)
+                add_adapter(policy, value)
                 critic.head = value_head(policy.hidden_size, value.head)
             critic.head.to(policy.device)
-            critic.optimiser = Optimiser(critic.parameters(), update, lr=value.lr)
         return critic
+
+    def optimise(self, update: Update) -> dict[str, Optimiser]:
+        """Make the optimiser, for the parameters as they are now; returns it by its name."""
+        value = self.advantage.value_function
+        if value is None:
+            return {}
+        self.optimiser = Optimiser(self.parameters(), update, lr=value.lr)
+        return {"value": self.optimiser}
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Adapter and head by name."""
+        lora = {f"lora.{name}": p for name, p in adapter_parameters(self.policy).items()}
         head = {} if self.head is None else {f"head.{n}": p for n, p in self.head.named_parameters()}
-        return {**{f"lora.{n}": p for n, p in self.adapter.items()}, **head}
+        return {**lora, **head}
 
     @contextlib.contextmanager
     def _adapted(self) -> Iterator[None]:

@@ -21,8 +21,8 @@ def torch_device(name: str) -> torch.device:
         place = int(os.environ["LOCAL_RANK"])
         if place >= torch.cuda.device_count():
             raise UserError(
-                f"run.device: {place + 1} processes or more, but {torch.cuda.device_count()} GPUs are visible "
-                "to PyTorch; launch one process a GPU, or use run.device=cpu"
+                f"run.device: {place + 1} processes here and {torch.cuda.device_count()} GPUs visible to PyTorch; "
+                "launch one process a GPU, or use run.device=cpu"
             )
         return torch.device("cuda", place)
     if name == "auto":

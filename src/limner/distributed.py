@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 from torch import distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from limner.devices import torch_device
 from limner.errors import UserError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from limner.objectives.base import Objective
 
 PATIENCE = timedelta(hours=6)
-"""How long a rank waits for the others: one of them may be measuring. A dead one is the launcher's to find."""
+"""How long a rank waits for another, which may be measuring; the launcher finds out when one is dead."""
 
 Value = TypeVar("Value")
 Given = ParamSpec("Given")
@@ -175,16 +176,37 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Sum the gradients over the ranks, all of them in one message.
 
     The loss is a sum over captions whose weights were made over the whole batch, so the sum is the gradient
-    of the whole batch, however many micro-batches and ranks it came from.
+    of the whole batch, however many micro-batches and ranks it came from. What FSDP shards is summed already.
     """
     if count() == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
     if gradients:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+def complete(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of which each rank may have a part, whole."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def written(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole tensor for the rank that writes, out of the way of the device; every rank calls this."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    whole = tensor.full_tensor()
+    return whole.cpu() if first() else whole[:0]
+
+
+def like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A whole tensor as the parameter is: on its device, and this rank's part where it is one."""
+    tensor = tensor.to(parameter.device)
+    if not isinstance(parameter, DTensor):
+        return tensor
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from limner.rollout import roll_out
 from limner.run import Clock, Run, SilentRun, new_folder, read_metrics
 from limner.score import Judge
 from limner.selection import Evaluator
+from limner.sharding import Weights
 from limner.types import Mean, Rollouts, Scores, Targets
 from limner.update import Optimiser
 
@@ -76,22 +77,19 @@ class Trainer:
         len(recipe.data)  # an empty folder is found before the models are loaded
         device, dtype = torch_device(recipe.run.device), torch_dtype(recipe.run.dtype)
         self.policy: Policy = recipe.captioner.load(device=device, dtype=dtype)
-        self.start = {name: p.detach().clone() for name, p in self.policy.trained().items()}
         self.critic = Critic.build(
-            self.policy, recipe.advantage, update=update, generator_seed=recipe.run.seed
+            self.policy, recipe.advantage, micro_batch=update.micro_batch, generator_seed=recipe.run.seed
         )
+        self.weights = Weights(recipe.run, self.policy, self.critic.head)
+        self.start = {name: p.detach().clone() for name, p in self.policy.trained().items()}
         optimiser = Optimiser(self.policy.trained(), update)
-        self.optimisers = {"policy": optimiser}
-        if self.critic.optimiser is not None:
-            self.optimisers["value"] = self.critic.optimiser
+        self.optimisers = {"policy": optimiser, **self.critic.optimise(update)}
         learner = Learner(self.policy, recipe.objective, optimiser, micro_batch=update.micro_batch)
         self.updates = Updates(learner, self.critic, self.optimisers, passes=update.passes)
         found = checkpoint.steps(folder / "checkpoints")
         self.progress = checkpoint.restore(found[-1], self.optimisers) if found else Progress()
         # A run killed between writing a checkpoint and removing the old ones left one too many.
-        distributed.alone(
-            checkpoint.prune, folder / "checkpoints", self.progress, keep=recipe.run.keep
-        )
+        distributed.alone(checkpoint.prune, folder / "checkpoints", self.progress, keep=recipe.run.keep)
         self.judge = Judge.load(recipe.rewards, self.policy, data=recipe.data)
         self.needs = self.judge.needs | recipe.advantage.needs | recipe.objective.needs
         self.rejects = RejectLog(folder / "rejects.jsonl") if distributed.first() else None
@@ -110,22 +108,22 @@ class Trainer:
         recipe, clock = self.recipe, Clock()
         with clock.part("data"):
             samples = self.batches.next()
-        with clock.part("rollout"):
-            rollouts = roll_out(
-                self.policy, samples, recipe.rollout, captions=recipe.rollout.captions,
-                of=recipe.rollout.of, micro_batch=recipe.update.micro_batch,
-                needs=self.needs, generator=self._chance(), step=self.progress.step, start=self.start,
-            )  # fmt: skip
-        with clock.part("rewards"):
-            scores = self.judge(rollouts)
+        with self.weights.whole():
+            with clock.part("rollout"):
+                rollouts = roll_out(
+                    self.policy, samples, recipe.rollout, captions=recipe.rollout.captions,
+                    of=recipe.rollout.of, micro_batch=recipe.update.micro_batch,
+                    needs=self.needs, generator=self._chance(), step=self.progress.step, start=self.start,
+                )  # fmt: skip
+            with clock.part("rewards"):
+                scores = self.judge(rollouts)
         with clock.part("value"):
             rollouts, valued = self.critic.backward(rollouts, scores)
         whole = distributed.whole(rollouts, scores, self.batches.places)
         targets = whole.own(recipe.advantage(whole.rollouts, whole.scores), recipe.objective)
-        drift = watch.drift(
-            self.policy, self.start, rollouts, rows=recipe.update.micro_batch,
-            due=due(self.progress.step + 1, recipe.run.sample_every),
-        )  # fmt: skip
+        looks = due(self.progress.step + 1, recipe.run.sample_every)
+        with self.weights.whole(looks):
+            drift = watch.drift(self.policy, self.start, rollouts, rows=recipe.update.micro_batch, due=looks)
         with clock.part("policy"):
             metrics, refused = self.updates(
                 self.progress.step, rollouts, scores, targets, valued, whole=whole.scores
@@ -149,7 +147,8 @@ class Trainer:
         if self.progress.bad_steps >= recipe.update.max_bad_steps:
             raise UserError(self._stopped(refused))
         if (due(step, recipe.evaluate.every) or last) and not refused:
-            metrics |= distributed.alone(self._evaluate)
+            with self.weights.whole():
+                metrics |= distributed.alone(self._evaluate)
         metrics |= self._alarms(metrics)
         vars(self.progress).update(distributed.alone(vars, self.progress))
         last = last or bool(self.progress.stopped)
@@ -166,7 +165,8 @@ class Trainer:
 
     def measure(self, name: str) -> None:
         """Measure the policy on the test samples, see `before_after`."""
-        distributed.alone(before_after.measure, self.recipe, self.policy, self.folder, name=name)
+        with self.weights.whole():
+            distributed.alone(before_after.measure, self.recipe, self.policy, self.folder, name=name)
 
     def _alarms(self, metrics: dict[str, Mean]) -> dict[str, Mean]:
         """Say which numbers went beyond their limits, and end the run where that is wanted."""

@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Lt
 from rich.table import Table
 from torch import nn
 
+from limner import distributed
 from limner.captioners import adapters
 from limner.captioners.adapters import POLICY_ADAPTER, VALUE_ADAPTER, is_adapter
 from limner.captioners.inputs import TensorInputs
@@ -248,7 +249,7 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         now = {name: parameter.data for name, parameter in trained.items()}
         try:
             for name, parameter in trained.items():
-                parameter.data = parameters[name]
+                parameter.data = distributed.complete(parameters[name])
             yield
         finally:
             for name, parameter in trained.items():

@@ -39,9 +39,7 @@ class SharedBatches(Batches):
         """Start at `position`; arguments as of `Batches`, `batch` over all ranks."""
         self._ranks, self._rank = distributed.count(), distributed.rank()
         self._next = position
-        super().__init__(
-            source, batch, seed=seed, position=position, references=references, rejects=rejects
-        )
+        super().__init__(source, batch, seed=seed, position=position, references=references, rejects=rejects)
         self.places: list[int] = []
 
     def draws(self, seed: int, shuffle: bool) -> Iterator[Draw]:

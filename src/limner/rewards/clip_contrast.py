@@ -1,6 +1,7 @@
 """How well CLIP tells a caption's image from the others: Phi of VLRM-RS (arXiv 2404.01911, equation 5).
 
-S_ij = cos(image_i, text_j) over the N rows of the whole batch (of all ranks), D = diag(softmax(S, 0) * softmax(S, 1)),
+S_ij = cos(image_i, text_j) over the N rows of the whole batch, on all ranks,
+D = diag(softmax(S, 0) * softmax(S, 1)),
 Phi = (D - mean D) / std D. There is no temperature in the formula, and none here.
 
 With G captions an image, row n pairs text n with its own image, so an image stands in G rows. The standard
