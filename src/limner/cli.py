@@ -20,10 +20,7 @@ from limner import (
     cli_serve,
     cli_world,
 )
-from limner.errors import UserError
-
-USER_ERROR = 2
-"""Exit code of a mistake in what was given; 130 is Ctrl-C, 1 a defect of limner."""
+from limner.errors import USER_ERROR, UserError
 
 app = typer.Typer(
     help="Train image and video captioners by reinforcement learning, measure captions, write them in bulk.",

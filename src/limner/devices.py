@@ -21,7 +21,7 @@ def torch_device(name: str) -> torch.device:
         place = int(os.environ["LOCAL_RANK"])
         if place >= torch.cuda.device_count():
             raise UserError(
-                f"run.device: {place + 1} processes here and {torch.cuda.device_count()} GPUs visible to PyTorch; "
+                f"run.device: {place + 1} processes, but {torch.cuda.device_count()} GPUs are visible; "
                 "launch one process a GPU, or use run.device=cpu"
             )
         return torch.device("cuda", place)

@@ -182,6 +182,12 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         return next(self.parameters()).device
 
     @property
+    def lm_trained(self) -> bool:
+        """Whether the language model itself is trained, so that there is none as it was."""
+        named = self.language_model.named_parameters()
+        return any(parameter.requires_grad and not is_adapter(name) for name, parameter in named)
+
+    @property
     def hidden_size(self) -> int:
         """H, the width of `hidden`."""
         return int(self.language_model.config.hidden_size)
