@@ -1,0 +1,45 @@
+"""Ranks as forked processes: torch is loaded once, and a rank starts in a moment."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+
+import peft  # noqa: F401  (loaded once, before processes are forked)
+import torch
+
+from limner.launch import STORE
+
+
+def forked(work: Callable[[], object], environment: Mapping[str, str] | None = None) -> int:
+    """Run in a process of its own; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.environ.update(environment or {})
+        torch.set_num_threads(1)
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def together(*works: Callable[[], object], count: int = 2) -> None:
+    """Run each work in `count` ranks of its own, all at the same time; count 1 is a process without ranks."""
+    with tempfile.TemporaryDirectory() as folder:
+        children: list[int] = []
+        for place, work in enumerate(works):
+            store = os.path.join(folder, str(place))
+            os.mkdir(store)
+            shared = {"WORLD_SIZE": str(count), STORE: store}
+            for rank in range(count):
+                own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
+                children.append(forked(work, own))
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert not any(codes), f"ranks ended with {codes}"
