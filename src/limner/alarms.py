@@ -217,19 +217,32 @@ class Spell:
     """As it was when the number was beyond its limits last."""
 
 
-def spells(watch: Watch, rows: Iterable[Mapping[str, float | None]]) -> dict[str, list[Spell]]:
-    """All alarms of a run by key, in order; from its rows alone."""
-    alarms = Alarms(watch)
-    found: dict[str, list[Spell]] = {}
-    for row in rows:
-        before = alarms.raised
-        alarms(row)
+class Spells:
+    """Judges row after row, and keeps all alarms of the run."""
+
+    def __init__(self, watch: Watch):
+        """Begin before the first row."""
+        self.alarms = Alarms(watch)
+        self.found: dict[str, list[Spell]] = {}
+        """By key, in order."""
+
+    def __call__(self, row: Mapping[str, float | None]) -> None:
+        """Judge a row."""
+        before = self.alarms.raised
+        self.alarms(row)
         step = int(row["step"] or 0)
-        for key, raised in alarms.raised.items():
-            known = found.setdefault(key, [])
+        for key, raised in self.alarms.raised.items():
+            known = self.found.setdefault(key, [])
             first = known.pop().first if key in before else step
             known.append(Spell(first, step, False, raised))
-        for key in before.keys() - alarms.raised.keys():
-            last = found[key].pop()
-            found[key].append(Spell(last.first, last.last, True, last.raised))
-    return found
+        for key in before.keys() - self.alarms.raised.keys():
+            last = self.found[key].pop()
+            self.found[key].append(Spell(last.first, last.last, True, last.raised))
+
+
+def spells(watch: Watch, rows: Iterable[Mapping[str, float | None]]) -> dict[str, list[Spell]]:
+    """All alarms of a run by key, in order; from its rows alone."""
+    judge = Spells(watch)
+    for row in rows:
+        judge(row)
+    return judge.found

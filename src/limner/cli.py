@@ -18,6 +18,7 @@ from limner import (
     cli_measure,
     cli_score,
     cli_serve,
+    cli_watch,
     cli_world,
 )
 from limner.errors import USER_ERROR, UserError
@@ -207,6 +208,7 @@ app.command()(cli_score.score)
 app.command()(cli_assemble.assemble)
 app.command()(cli_measure.report)
 app.command()(cli_serve.serve)
+app.command()(cli_watch.watch)
 app.add_typer(cli_evaluate.app, name="evaluate")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_world.app, name="world")

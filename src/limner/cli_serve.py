@@ -28,11 +28,15 @@ def serve(
     ] = "",
     max_batch: Annotated[int, typer.Option(min=1, help="Most captions written together.")] = 16,
     max_wait_ms: Annotated[
-        float, typer.Option(min=0, help="How long a request waits for others to go with it.")
-    ] = 5.0,
+        float, typer.Option(min=0, help="How long a request waits at most for others that are on their way.")
+    ] = 20.0,
     own_prompt: Annotated[
-        bool, typer.Option("--own-prompt", help="Leave out the text of requests: the captioner's own prompt.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--own-prompt/--request-prompt",
+            help="The captioner's own prompt, or the text of requests; its own if BLIP-2 has none.",
+        ),
+    ] = None,
     allow_urls: Annotated[
         list[str] | None,
         typer.Option(metavar="HOST", help="Fetch images from this host's http(s) addresses; repeatable."),

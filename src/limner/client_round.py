@@ -14,8 +14,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -197,10 +197,14 @@ class Round:
             )
 
 
+_ends: dict[threading.Thread, Callable[[], None]] = {}
+"""How to end what a thread waits for, by the thread."""
+
+
 def apart(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a thread with a loop of its own, whatever runs in this thread.
 
-    An interrupt of the waiting thread (Ctrl-C) cancels it.
+    An interrupt of the waiting thread (Ctrl-C, or `end`) cancels it.
     """
     done: Future[T] = Future()
     begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T] | None]] = Future()
@@ -214,17 +218,30 @@ def apart(work: Coroutine[Any, Any, T]) -> T:
             done.set_result(asyncio.run(main()))
         except BaseException as error:
             done.set_exception(error)
+            begun.cancel()
+
+    def cancel() -> None:
+        with suppress(RuntimeError, CancelledError):  # it ended in this very moment, or never began
+            loop, task = begun.result()
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)
 
     thread = threading.Thread(target=run, name="limner-client", daemon=True)
     thread.start()
+    _ends[threading.current_thread()] = cancel
     try:
         return done.result()
     except BaseException:
         if not done.done():
-            loop, task = begun.result()
-            if task is not None:
-                with suppress(RuntimeError):  # the loop closed in this very moment
-                    loop.call_soon_threadsafe(task.cancel)
+            cancel()
         raise
     finally:
+        del _ends[threading.current_thread()]
         thread.join()
+
+
+def end(waiting: threading.Thread) -> None:
+    """Cancel the conversations that another thread waits for, if there are any: its `ask` raises."""
+    cancel = _ends.get(waiting)
+    if cancel is not None:
+        cancel()

@@ -21,6 +21,7 @@ from limner.critic import add_adapter, switch_adapter
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.paths import resolve
+from limner.types import Sample
 
 SAMPLING = Decoding(do_sample=True, top_k=20, min_new_tokens=2, max_new_tokens=16)
 GREEDY = Decoding(do_sample=False, min_new_tokens=4, max_new_tokens=8)
@@ -121,6 +122,24 @@ def test_clips_of_several_lengths_share_a_batch(variant: Variant, policy: Policy
     rows = torch.tensor([1, 0])  # of 1 and 2 frames
     some = policy.logprobs(inputs.select(rows), made.tokens[rows], made.caption_mask[rows])
     torch.testing.assert_close(some, whole[rows], **CLOSE)
+
+
+def test_a_prompt_has_as_many_positions_as_the_language_model_computes(policy: Policy) -> None:
+    reader = policy.language_model
+    reader = reader.get_encoder() if reader.config.is_encoder_decoder else reader.get_decoder()
+    computed: list[int] = []
+    reader.register_forward_hook(lambda _, __, out: computed.append(out.last_hidden_state.shape[1]))
+
+    def counted(sample: Sample, prompt: str) -> int:
+        computed.clear()
+        policy.generate(policy.encode([sample], prompt), Decoding(do_sample=False, max_new_tokens=1))
+        return sum(computed)  # one token needs the prompt alone
+
+    samples = tiny.clips(3, (1, 2, 3))
+    together = policy.prompt_positions(policy.encode(samples, "a red"))
+    assert together == tuple(counted(sample, "a red") for sample in samples)
+    (longer,) = policy.prompt_positions(policy.encode(samples[:1], "a red red"))
+    assert longer == counted(samples[0], "a red red") > together[0]
 
 
 def test_selecting_rows_before_or_after_is_the_same(variant: Variant, policy: Policy) -> None:

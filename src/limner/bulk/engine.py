@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from limner import client_round
 from limner.bulk.buckets import Batch, Buckets
 from limner.bulk.media import URL
 from limner.bulk.prompts import Prompt
@@ -106,8 +107,11 @@ class Local:
         twins = _Twins(self.seen)
         settled: list[Outcome] = []
         ahead = 2 * self.batch * self.at_once
-        with closing(read_ahead(source, todo, workers=READERS, ahead=ahead)) as items:
-            for samples, results in self._written(self._batches(items, twins, settled)):
+        with (
+            closing(read_ahead(source, todo, workers=READERS, ahead=ahead)) as items,
+            closing(self._written(self._batches(items, twins, settled))) as written,
+        ):
+            for samples, results in written:
                 for sample, result in zip(samples, results, strict=True):
                     settled.extend(twins.settle(sample, result))
                 yield settled
@@ -142,42 +146,60 @@ class Local:
 
     def _written(
         self, batches: Iterator[Batch]
-    ) -> Iterator[tuple[Sequence[Sample], Sequence[Text | Reject]]]:
+    ) -> Generator[tuple[Sequence[Sample], Sequence[Text | Reject]], None, None]:
         if self.at_once == 1:
             for key, samples in batches:
                 yield samples, self.author.write(samples, key[0]) if samples else ()
             return
-        waiting: dict[Future[Sequence[Text | Reject]], Sequence[Sample]] = {}
-        for key, samples in batches:
-            if not samples:
-                yield (), ()
-                continue
-            waiting[self._begun(samples, key[0])] = samples
-            if len(waiting) == self.at_once:
-                yield from self._done(waiting)
-        while waiting:
-            yield from self._done(waiting)
+        waiting: dict[Future[Sequence[Text | Reject]], _Writing] = {}
+        try:
+            for key, samples in batches:
+                if not samples:
+                    yield (), ()
+                    continue
+                begun = _Writing(self.author, samples, key[0])
+                waiting[begun.results] = begun
+                if len(waiting) == self.at_once:
+                    yield from _done(waiting)
+            while waiting:
+                yield from _done(waiting)
+        finally:
+            for writing in waiting.values():
+                writing.end()
 
-    def _begun(self, samples: Sequence[Sample], prompt: str | None) -> Future[Sequence[Text | Reject]]:
-        """A batch that is written in a thread which a job that ends does not wait for."""
-        future: Future[Sequence[Text | Reject]] = Future()
+
+class _Writing:
+    """A batch that is written in a thread of its own."""
+
+    def __init__(self, author: Author, samples: Sequence[Sample], prompt: str | None):
+        """Begin."""
+        self.samples = samples
+        self.results: Future[Sequence[Text | Reject]] = Future()
 
         def work() -> None:
             try:
-                future.set_result(self.author.write(samples, prompt))
+                self.results.set_result(author.write(samples, prompt))
             except BaseException as error:
-                future.set_exception(error)
+                self.results.set_exception(error)
 
-        threading.Thread(target=work, name="limner-bulk", daemon=True).start()
-        return future
+        self._thread = threading.Thread(target=work, name="limner-bulk", daemon=True)
+        self._thread.start()
 
-    @staticmethod
-    def _done(
-        waiting: dict[Future[Sequence[Text | Reject]], Sequence[Sample]],
-    ) -> Iterator[tuple[Sequence[Sample], Sequence[Text | Reject]]]:
-        """The batches that are done, at least one."""
-        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-            yield waiting.pop(future), future.result()
+    def end(self) -> None:
+        """Give up what an endpoint has not answered, and wait until the thread is gone."""
+        while self._thread.is_alive():
+            client_round.end(self._thread)
+            self._thread.join(0.05)  # it may have been about to ask
+
+
+def _done(
+    waiting: dict[Future[Sequence[Text | Reject]], _Writing],
+) -> Iterator[tuple[Sequence[Sample], Sequence[Text | Reject]]]:
+    """The batches that are done, at least one."""
+    for results in wait(waiting, return_when=FIRST_COMPLETED).done:
+        writing = waiting.pop(results)
+        writing.end()
+        yield writing.samples, results.result()
 
 
 class _Twins:

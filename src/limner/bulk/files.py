@@ -1,73 +1,122 @@
-"""Image and video files that a pattern or an address names: "photos/*/*.jpg", "s3://bucket/photos"."""
+"""Image and video files of a folder, a pattern or an address: "photos", "photos/*/*.jpg", "s3://bucket/photos"."""
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from limner.bulk import remote
 from limner.bulk.media import IMAGE_SUFFIXES, ONLY_VIDEOS, Found, MediaSource
-from limner.errors import UserError
+from limner.data import walk
+from limner.errors import Reject, UserError
 
 _WILD = frozenset("*?[")
+_SUFFIXES = (*IMAGE_SUFFIXES, *sorted(ONLY_VIDEOS))
+_BESIDE = frozenset((".txt", ".caption", ".json", ".jsonl", ".srt", ".vtt"))
+"""Captions, metadata and subtitles: files that stand beside images and videos on purpose."""
+_WHAT = "image or video"
 
 
 @dataclass(frozen=True)
 class Source(MediaSource):
-    """Files named by a pattern, or all of a folder, here or at an address; images and videos together."""
+    """Files of a folder, or named by a pattern, here or at an address; images and videos together.
+
+    Files are chosen by name: image and video suffixes and names without a suffix are tried; captions,
+    metadata, subtitles (.txt, .caption, .json, .jsonl, .srt, .vtt) and hidden files are passed over;
+    anything else is rejected.
+    """
 
     path: str
-    """A pattern (* within a folder, ** through folders), a folder, or one file; a path or an address."""
+    """A folder, a pattern (* within a folder, ** through folders), or one file; a path or an address."""
 
     def ids(self) -> Sequence[str]:
-        """Paths below the folder in front of the pattern, with forward slashes, sorted.
+        """Paths below the folder, or the folder in front of the pattern, with forward slashes, sorted.
 
         Raises:
-            UserError: no image or video there.
+            UserError: nothing there that could be an image or video.
         """
         return self._ids
 
     def found(self, index: int) -> Found:
-        """One file."""
-        id, place = self._files[index]
-        where = place if remote.is_address(place) else Path(place)
-        return Found(id, id, where, {})
+        """One file.
+
+        Raises:
+            Reject: its name or its folder tells that it cannot be used.
+        """
+        id, place, refused = self._files[index]
+        if refused is not None:
+            raise Reject(refused)
+        return Found(id, id, place, {})
 
     @cached_property
-    def _ids(self) -> list[str]:
-        return [id for id, _ in self._files]
+    def _ids(self) -> tuple[str, ...]:
+        return tuple(id for id, _, _ in self._files)
 
     @cached_property
-    def _files(self) -> list[tuple[str, str]]:
-        """(id, path or address), sorted."""
-        found = self._at_address() if remote.is_address(self.path) else self._here()
-        suffixes = ONLY_VIDEOS | frozenset(IMAGE_SUFFIXES)
-        kept = sorted((id, place) for id, place in found if os.path.splitext(id)[1].lower() in suffixes)
-        if not kept:
-            raise UserError(f"{self.path}: no image or video there; their names end in .jpg, .png, .mp4, ...")
-        return kept
+    def _files(self) -> Sequence[tuple[str, Path | str, str | None]]:
+        """(id, path or address, why it cannot be used), sorted by id."""
+        if not remote.is_address(self.path):
+            if os.path.isdir(os.path.expanduser(self.path)):
+                return walk.entries(self.path, _media, what=_WHAT, suffixes=_SUFFIXES)
+            found = self._matching()
+        else:
+            found = self._at_address()
+        if not found:
+            raise UserError(f"{self.path}: no {_WHAT} there; their names end in {', '.join(_SUFFIXES)}")
+        return found
 
-    def _here(self) -> list[tuple[str, str]]:
-        path = os.path.expanduser(self.path)
-        pattern = os.path.join(path, "**", "*") if os.path.isdir(path) else path
-        names = [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
-        return [(os.path.relpath(name, _fixed(pattern)).replace(os.sep, "/"), name) for name in names]
+    def _matching(self) -> list[tuple[str, Path | str, str | None]]:
+        """What a pattern names."""
+        pattern = os.path.expanduser(self.path)
+        top = _fixed(pattern)
+        if "**" in pattern.split("/"):
+            # glob would follow links in circles, and name a file once for every way that leads to it
+            parts = os.path.relpath(pattern, top).split("/")
+            below = walk.entries(top, _media, what=_WHAT, suffixes=_SUFFIXES)
+            return [(id, path, refused) for id, path, refused in below if _fits(id.split("/"), parts)]
+        paths = [Path(name) for name in glob.glob(pattern) if not os.path.isdir(name)]
+        return sorted((_id(path, top), path, refused) for path, refused in _media(Path(top), paths))
 
-    def _at_address(self) -> list[tuple[str, str]]:
+    def _at_address(self) -> list[tuple[str, Path | str, str | None]]:
         system, path = remote.file_system(self.path)
         try:
             if _WILD & set(path):
                 names = system.glob(path)
             else:
-                names = system.find(path) if system.isdir(path) else [path]
+                names = system.find(path) if system.isdir(path) else [path][: system.exists(path)]
         except Exception as error:  # file systems of others raise what they like
             raise UserError(f"{self.path}: cannot be listed ({error})") from error
         top = _fixed(path) if _WILD & set(path) or names == [path] else path
-        return [(os.path.relpath(name, top), system.unstrip_protocol(name)) for name in names]
+        ids = {os.path.relpath(name, top): name for name in names}
+        shown = [Path(id) for id in ids if not any(part.startswith(".") for part in id.split("/"))]
+        kept = ((path.as_posix(), refused) for path, refused in _media(Path(), shown))
+        return sorted((id, system.unstrip_protocol(ids[id]), refused) for id, refused in kept)
+
+
+def _media(folder: Path, files: Iterable[Path]) -> Iterator[walk.Kept]:
+    for path in files:
+        suffix = path.suffix.lower()
+        if suffix not in _BESIDE:
+            yield path, None if suffix in _SUFFIXES or not suffix else f"not an {_WHAT} file"
+
+
+def _id(path: Path, top: str) -> str:
+    """The path below a folder; names that are no valid UTF-8 have their odd bytes spelled out."""
+    return os.fsencode(os.path.relpath(path, top)).decode("utf-8", "backslashreplace")
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a pattern names the path of these parts; ** stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[gone:], pattern[1:]) for gone in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def is_pattern(path: str) -> bool:

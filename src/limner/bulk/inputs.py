@@ -6,7 +6,6 @@ import os
 
 from limner import paths
 from limner.bulk import files, remote, rows, shards, tables
-from limner.bulk.media import ONLY_VIDEOS
 from limner.data import named
 from limner.data.base import Source
 from limner.errors import UserError
@@ -38,18 +37,10 @@ def _source(path: str, image: str | None) -> Source:
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _TABLES or tables.is_data_set(path):
         return rows.Source(path, image=image)
-    if suffix == ".tar" or (os.path.isdir(path) and _holds(path, {".tar"}, deep=False)):
+    if suffix == ".tar" or shards.is_folder(path):
         return shards.Source(path)
     if remote.is_address(path) or files.is_pattern(path):
         return files.Source(path)
-    if os.path.isdir(path) and paths.source(path)["kind"] == "folder" and _holds(path, ONLY_VIDEOS):
+    if os.path.isdir(os.path.expanduser(path)) and paths.source(path)["kind"] == "folder":
         return files.Source(path)  # images and videos together
     return named.source(path)
-
-
-def _holds(folder: str, suffixes: set[str] | frozenset[str], *, deep: bool = True) -> bool:
-    for _, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if deep and not name.startswith(".")]
-        if any(os.path.splitext(name)[1].lower() in suffixes for name in names):
-            return True
-    return False

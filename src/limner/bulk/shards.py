@@ -106,6 +106,11 @@ class Source(MediaSource):
         return ids
 
 
+def is_folder(path: str) -> bool:
+    """Whether it is a folder with shards in it."""
+    return os.path.isdir(path) and bool(glob.glob(os.path.join(glob.escape(path), "*.tar")))
+
+
 def _shards(path: str) -> Iterator[str]:
     numbers = _RANGE.search(path)
     if numbers is not None:
@@ -119,7 +124,9 @@ def _shards(path: str) -> Iterator[str]:
     elif remote.is_address(path) or os.path.isfile(path):
         yield path
     else:
-        yield from sorted(glob.glob(f"{path}/*.tar" if os.path.isdir(path) else path, recursive=True))
+        yield from sorted(
+            glob.glob(f"{glob.escape(path)}/*.tar" if os.path.isdir(path) else path, recursive=True)
+        )
 
 
 def _index(shard: str, number: int) -> Iterator[Entry]:

@@ -141,6 +141,10 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         """(B, P, D) features of the frozen image encoder, computed by `encode`; frame after frame."""
 
     @abc.abstractmethod
+    def prompt_positions(self, inputs: Inputs) -> tuple[int, ...]:
+        """B numbers: how many positions of the language model a row's image tokens and prompt take."""
+
+    @abc.abstractmethod
     def generate(
         self,
         inputs: Inputs,

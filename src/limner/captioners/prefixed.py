@@ -121,6 +121,10 @@ class PrefixedPolicy(base.Policy[PrefixInputs]):
         held = [row.features["pooler_output"][0].flatten(0, -2) for row in inputs.rows]
         return nn.utils.rnn.pad_sequence(held, batch_first=True)
 
+    def prompt_positions(self, inputs: PrefixInputs) -> tuple[int, ...]:
+        """The tokens of the chat, with the image tokens that stand in it."""
+        return tuple(len(row.ids) for row in inputs.rows)
+
     def generate(
         self,
         inputs: PrefixInputs,

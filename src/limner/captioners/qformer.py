@@ -205,6 +205,10 @@ class QFormerPolicy(base.Policy[TensorInputs]):
             inputs.tensors["prefix"] = self.prefix(inputs)
         return inputs.tensors["prefix"]
 
+    def prompt_positions(self, inputs: TensorInputs) -> tuple[int, ...]:
+        """One a query token, whatever the picture, and one a token of the prompt."""
+        return (self.model.query_tokens.shape[1] + inputs.tensors["start"].shape[1],) * len(inputs)
+
     def generate(
         self,
         inputs: TensorInputs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,20 +121,40 @@ def build(run: RunFiles) -> Curves:
     """Charts of all keys in metrics.jsonl. Raises Absent where there are none."""
     rows = run.metrics
     steps = np.array([row["step"] for row in rows], dtype=float)
-    window = max(5, len(rows) // 20) | 1
-    chosen, flat, empty = run.chosen_step, [], []
+    keys = dict.fromkeys(key for row in rows for key in row)
+    columns = {key: np.array([_nan(row.get(key)) for row in rows]) for key in keys}
+    return drawn(steps, columns, chosen=run.chosen_step, alarms=run.alarms)
+
+
+def drawn(
+    steps: Floats,
+    columns: Mapping[str, Floats],
+    *,
+    chosen: int | None = None,
+    alarms: Mapping[str, Sequence[Spell]],
+) -> Curves:
+    """Charts of logged numbers.
+
+    Args:
+        steps: (S,) of the rows.
+        columns: (S,) values by key; NaN where nothing was logged.
+        chosen: step of the chosen checkpoint, which is marked.
+        alarms: by key, marked too.
+    """
+    window = max(5, len(steps) // 20) | 1
+    flat, empty = [], []
     charts: dict[str, list[Chart]] = {group: [] for group in GROUPS}
-    for key in _ordered({key: None for row in rows for key in row}):
-        values = np.array([_nan(row.get(key)) for row in rows])
+    for key in ordered(columns):
+        values = columns[key]
         seen = values[np.isfinite(values)]
         if not seen.size:
             empty.append(labels.label(key).title)
-        elif seen.size > 1 and np.ptp(seen) == 0 and key not in run.alarms:
+        elif seen.size > 1 and np.ptp(seen) == 0 and key not in alarms:
             flat.append(f"{labels.label(key).title} {labels.label(key).text(seen[0])}")
         else:
             group = key.partition("/")[0]
             charts[group if group in GROUPS else ""].append(
-                _chart(key, steps, values, window, chosen, run.alarms.get(key, ()))
+                _chart(key, steps, values, window, chosen, alarms.get(key, ()))
             )
     groups = tuple(Group(title, tuple(charts[name])) for name, title in GROUPS.items() if charts[name])
     return Curves(groups, tuple(flat), tuple(empty), window, chosen)
@@ -143,7 +163,7 @@ def build(run: RunFiles) -> Curves:
 _ELSEWHERE = ("step", "seconds", "alarms")
 
 
-def _ordered(keys: Iterable[str]) -> list[str]:
+def ordered(keys: Iterable[str]) -> list[str]:
     """Keys without times and alarms, shown elsewhere; evaluation measures in the order of tables."""
     kept = [key for key in keys if key not in _ELSEWHERE and not key.startswith(("time/", "alarm/"))]
     places = {f"evaluate/{name}": place for place, name in enumerate(MEASURES)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,12 +108,24 @@ class RunFiles:
     @cached_property
     def samples(self) -> list[SampleFile]:
         """Captions drawn during training, by step. Raises Absent."""
-        found = sorted((self.folder / "samples").glob("step-*.jsonl"))
-        files = [SampleFile(_number_in(path), tuple(_lines(path, dict))) for path in found]
-        files = [file for file in files if file.rows]
+        files = list(self._sample_files())
         if not files:
             raise Absent("There are no samples/step-*.jsonl in this run.")
-        return files
+        return files[::-1]
+
+    @cached_property
+    def last_samples(self) -> SampleFile:
+        """The captions that were drawn last. Raises Absent."""
+        last = next(self._sample_files(), None)
+        if last is None:
+            raise Absent("There are no samples/step-*.jsonl in this run yet.")
+        return last
+
+    def _sample_files(self) -> Iterator[SampleFile]:
+        """Those with captions, the last first."""
+        for path in sorted((self.folder / "samples").glob("step-*.jsonl"), reverse=True):
+            if rows := tuple(_lines(path, dict)):
+                yield SampleFile(_number_in(path), rows)
 
     @cached_property
     def rejects(self) -> list[Row]:
@@ -128,6 +140,12 @@ class RunFiles:
         """The step of the checkpoint that was best on the validation samples; None where none was chosen."""
         best = self._progress("best_step")
         return best if isinstance(best, int) else None
+
+    @cached_property
+    def checkpoint_step(self) -> int | None:
+        """The step of the last checkpoint; None where there is none."""
+        step = self._progress("step")
+        return step if isinstance(step, int) else None
 
     @cached_property
     def stopped_early(self) -> bool:

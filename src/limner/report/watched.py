@@ -38,7 +38,7 @@ class Reject:
 def build(run: RunFiles) -> Watched:
     """What the logged measures say. Raises Absent where nothing was logged."""
     rows = run.metrics
-    said = [_said(spells) for spells in run.alarms.values()]
+    said = [sentence(spells) for spells in run.alarms.values()]
     logged = dict.fromkeys(key for row in rows for key in row)
     looked_at = [labels.label(key).title for key in logged if key in _LOST or key in run.watch.limits]
     return Watched(tuple(_steps_lost(rows) + said), tuple(looked_at))
@@ -57,7 +57,7 @@ MOST_SPELLS = 4
 """More than so many times are not all named."""
 
 
-def _said(spells: Sequence[Spell]) -> str:
+def sentence(spells: Sequence[Spell]) -> str:
     """The alarms of one number as a sentence: what, beyond what, when, and what it means."""
     raised = spells[-1].raised
     label, steps = labels.label(raised.key), [_steps(spell) for spell in spells]

@@ -1,13 +1,14 @@
 """Requests that want the same kind of captions go through the model together.
 
 One thread runs the model. It takes the request that has waited longest and all that are like it, waiting a
-few milliseconds for more; what comes while it runs waits for the next batch.
+few milliseconds for those that are on their way; what comes while it runs waits for the next batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -86,7 +87,6 @@ class Job:
     stream: bool = False
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     """Nobody waits for it any more."""
     answered: bool = False
@@ -102,18 +102,30 @@ class Job:
 class Batcher:
     """The queue, and the thread that runs the model."""
 
-    def __init__(self, run: Callable[[Sequence[Job]], None], *, max_batch: int, wait_seconds: float):
+    def __init__(
+        self,
+        run: Callable[[Sequence[Job]], None],
+        *,
+        max_batch: int,
+        wait_seconds: float,
+        inside: Callable[[], float] = lambda: math.inf,
+    ):
         """Start the thread.
 
         Args:
             run: answers jobs of one kind by their events; it raises nothing.
             max_batch: most captions in one call.
-            wait_seconds: how long the first job of a batch waits for others.
+            wait_seconds: how long the first job of a batch waits at most for others.
+            inside: how many requests there are, those that are still read and opened included. Where all are
+                in the queue, and as many as went together last, nobody is waited for. `look_again` tells that
+                there are fewer.
         """
-        self._run, self._max_batch, self._wait = run, max_batch, wait_seconds
+        self._run, self._max_batch, self._wait, self._inside = run, max_batch, wait_seconds, inside
         self._changed = threading.Condition()
         self._queue: list[Job] = []
         self._closed = False
+        self._together = 1
+        """How many requests went through the model last: so many may come again."""
         self._thread = threading.Thread(target=self._work, name="captioner", daemon=True)
         self._thread.start()
 
@@ -136,6 +148,11 @@ class Batcher:
             self._queue.append(job)
             self._changed.notify()
 
+    def look_again(self) -> None:
+        """There may be nobody left to wait for."""
+        with self._changed:
+            self._changed.notify()
+
     def close(self) -> None:
         """Take nothing more, finish what is in the queue, and end the thread."""
         with self._changed:
@@ -155,16 +172,21 @@ class Batcher:
                 self._changed.wait()
             if not self._queue:
                 return None
-            first = self._queue[0]
+            first, free = self._queue[0], time.monotonic()
             room = max(1, self._max_batch // first.ask.captions)
-            while not self._closed and len(self._like(first)) < room:
-                left = first.arrived + self._wait - time.monotonic()
+            while not self._closed and len(self._like(first)) < room and self._more():
+                left = free + self._wait - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     break
             chosen = self._like(first)[:room]
+            self._together = len(chosen)
             taken = set(map(id, chosen))
             self._queue = [job for job in self._queue if id(job) not in taken and not job.cancelled]
             return chosen
+
+    def _more(self) -> bool:
+        """Whether a request is on its way into the queue, or will be if things go on as they do."""
+        return max(self._inside(), self._together) > sum(not job.cancelled for job in self._queue)
 
     def _like(self, first: Job) -> list[Job]:
         """Jobs of the kind of the first that somebody waits for, in order."""

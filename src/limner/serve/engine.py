@@ -80,7 +80,7 @@ class Engine:
         samples = [Sample(f"request-{place}", job.ask.media) for place, job in enumerate(jobs)]
         inputs = self.policy.encode(samples, first.prompt)
         longest = max(job.ask.decoding.max_new_tokens for job in jobs)
-        watched = _Watched(jobs, self.policy, self.metrics)
+        watched = _Watched(jobs, self.policy, self.metrics, self.policy.prompt_positions(inputs))
         seeds = [number(job.ask.seed, k) for job in jobs for k in range(first.captions)]
         made = self.policy.generate(
             inputs, replace(first.decoding, max_new_tokens=longest), captions=first.captions,
@@ -92,15 +92,12 @@ class Engine:
 class _Watched:
     """The captions of a batch while they grow: each request is answered when its last one has ended."""
 
-    def __init__(self, jobs: Sequence[Job], policy: Policy, metrics: Metrics):
-        self._jobs, self._policy, self._metrics = jobs, policy, metrics
+    def __init__(self, jobs: Sequence[Job], policy: Policy, metrics: Metrics, positions: Sequence[int]):
+        self._jobs, self._policy, self._metrics, self._positions = jobs, policy, metrics, positions
         self._captions = jobs[0].ask.captions
         rows = len(jobs) * self._captions
         self._tokens: list[list[int]] = [[] for _ in range(rows)]
         self._over, self._ended, self._sent = [False] * rows, [False] * rows, [""] * rows
-        prompt = jobs[0].ask.prompt
-        text = policy.settings.prompt if prompt is None else prompt
-        self._prompt_tokens = len(policy.tokenizer(text)["input_ids"]) if text else 0
 
     def see(self, rows: list[int], tokens: list[int], ended: list[bool]) -> None:
         """One step.
@@ -142,7 +139,7 @@ class _Watched:
         if job.stream:
             for index, row in enumerate(rows):
                 self._send(job, index, row, captions[index].text)
-        job.send(Done(captions, self._prompt_tokens))
+        job.send(Done(captions, self._positions[place]))
         self._metrics.captions.inc(self._captions)
         self._metrics.tokens.inc(sum(caption.tokens for caption in captions))
 

@@ -62,7 +62,10 @@ class House:
         self.opener = Opener(limits, Fetcher(hosts, limits.body_bytes) if hosts else None)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="opener")
         self._inside = 0
-        self.batcher = Batcher(writer.run, max_batch=service.max_batch, wait_seconds=service.wait_seconds)
+        self.batcher = Batcher(
+            writer.run, max_batch=service.max_batch, wait_seconds=service.wait_seconds,
+            inside=lambda: self._inside,
+        )  # fmt: skip
         metrics.watch(inside=lambda: self._inside, waiting=lambda: self.batcher.waiting)
 
     def close(self) -> None:
@@ -115,6 +118,7 @@ class House:
             if not left[0]:
                 left[0] = True
                 self._inside -= 1
+                self.batcher.look_again()
 
         return leave
 

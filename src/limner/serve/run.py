@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -15,6 +17,8 @@ from limner.serve.engine import Engine
 from limner.serve.house import House
 from limner.serve.metrics import Metrics
 from limner.serve.settings import Service
+
+log = logging.getLogger("limner.serve")
 
 
 def serve(
@@ -38,8 +42,27 @@ def serve(
     except ValueError as error:
         raise UserError(str(error)) from None
     metrics = Metrics()
-    house = House(service, Engine(loaded(model, device=device, dtype=dtype), metrics), metrics, key=key)
+    policy = loaded(model, device=device, dtype=dtype)
+    service = with_prompt(service, policy)
+    house = House(service, Engine(policy, metrics), metrics, key=key)
     uvicorn.Server(server.settings(house, host=host, port=port)).run()
+
+
+def with_prompt(service: Service, policy: Policy) -> Service:
+    """The service, with whose prompt is used where nothing was said about it.
+
+    BLIP-2 was trained on captions alone: "Describe this image." is a caption's beginning to it, after which
+    it has little or nothing to say. What has a prompt of its own, and every other family, reads requests.
+    """
+    if service.own_prompt is not None:
+        return service
+    alone = policy.settings.family == "blip2" and not policy.settings.prompt
+    if alone:
+        log.warning(
+            "this captioner was trained without a prompt: the text of requests is left out "
+            "(--request-prompt puts it before the caption)"
+        )
+    return replace(service, own_prompt=alone)
 
 
 def loaded(model: str, *, device: str, dtype: str) -> Policy:

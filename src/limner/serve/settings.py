@@ -59,12 +59,12 @@ class Service:
     """What requests may cost."""
     max_batch: Annotated[int, Ge(1)] = 16
     """Most captions that are written together."""
-    wait_seconds: Annotated[float, Ge(0)] = 0.005
-    """How long the first request of a batch waits for others."""
+    wait_seconds: Annotated[float, Ge(0)] = 0.02
+    """How long the first request of a batch waits at most for others that are on their way."""
     default_tokens: Annotated[int, Ge(1)] = 60
     """Tokens of a caption at most where a request does not say."""
-    own_prompt: bool = False
-    """The captioner's own prompt is used, and the text of requests is left out."""
+    own_prompt: bool | None = None
+    """The captioner's own prompt is used, and the text of requests is left out; None: where it has none."""
     allow_urls: tuple[str, ...] = ()
     """Hosts, with a port where it is not the usual one, that pictures may be fetched from."""
     key_env: str | None = None

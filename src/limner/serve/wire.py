@@ -207,7 +207,7 @@ def event(row: dict[str, Any]) -> bytes:
 
 
 def usage(captions: Sequence[Written], prompt_tokens: int) -> dict[str, int]:
-    """Counts of tokens; pictures are not counted."""
+    """Counts of tokens; of the prompt with those that the pictures take."""
     written = sum(caption.tokens for caption in captions)
     return {
         "prompt_tokens": prompt_tokens,

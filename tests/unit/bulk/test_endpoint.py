@@ -2,6 +2,8 @@
 
 import json
 import logging
+import threading
+import time
 from pathlib import Path
 
 import openai  # noqa: F401 (here, so that forked processes need not import it)
@@ -93,6 +95,19 @@ def test_nothing_but_rubbish_ends_the_job(tmp_path, monkeypatch):
     ):
         through(server, tmp_path / "photos", tmp_path / "captions.jsonl", resume="limner")
     assert bulk_jobs.rows(tmp_path / "captions.jsonl") == []
+
+
+def test_a_job_that_ends_leaves_no_request_and_no_thread_behind(tmp_path):
+    bulk_jobs.photos(tmp_path / "photos", 12)
+    slow, before = answers(delay=60), set(threading.enumerate())
+    rules = [{"when": "00001", "steps": [{"status": 401}]}, slow]
+    with ChatServer(tmp_path / "server", rules) as server:
+        began = time.monotonic()
+        with pytest.raises(UserError, match="wants a key"):
+            through(server, tmp_path / "photos", tmp_path / "captions.jsonl")
+        assert time.monotonic() - began < 50
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not left & {"limner-client", "limner-bulk"}
 
 
 def test_an_endpoint_that_goes_away_and_comes_back_is_waited_for(photos, tmp_path):

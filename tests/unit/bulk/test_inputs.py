@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 import bulk_jobs
+import nasty_files
 import nasty_videos
 from limner.bulk import files, inputs, rows, shards
 from limner.bulk.media import ROW
@@ -160,16 +161,34 @@ def test_patterns_folders_and_videos(photos, tmp_path):
     ]
 
 
+def test_every_file_below_a_folder_is_named_once_whatever_leads_to_it(tmp_path):
+    good = nasty_files.good(tmp_path / "good")
+    broken = nasty_files.broken(tmp_path / "broken")  # with a link to its own folder
+    everything = {f"good/{name}" for name in good} | {f"broken/{name}" for name in broken}
+    for path in (tmp_path, f"{tmp_path}/**", f"{tmp_path}/**/*"):
+        assert set(inputs.source(str(path)).ids()) == everything
+    source = inputs.source(f"{tmp_path}/**/*.jpg")
+    assert set(source.ids()) == {id for id in everything if id.endswith(".jpg")}
+    with pytest.raises(UserError, match="no image or video there"):
+        inputs.source(f"{tmp_path}/*/deeper/*").ids()
+    found = outcome(inputs.source(f"{tmp_path}/broken/*"))
+    assert found.keys() == broken.keys()
+    assert "symbolic link" in found["gone.jpg"]
+    assert found["notes.md"] == "not an image or video file"
+
+
 def test_addresses(tmp_path):
     memory = fsspec.filesystem("memory")
     for n in range(3):
         memory.pipe(f"/limner-test/photos/{n}.png", bulk_jobs.content(n))
     memory.pipe("/limner-test/photos/notes.md", b"#")
+    memory.pipe("/limner-test/photos/0.txt", b"beside 0.png on purpose")
     memory.pipe("/limner-test/rows.jsonl", b'{"image": "photos/1.png"}\n')
     shard(tmp_path / "s.tar", [("0.png", bulk_jobs.content(2))])
     memory.pipe("/limner-test/s.tar", (tmp_path / "s.tar").read_bytes())
     everything = {f"{n}.png": (said(n), {}) for n in range(3)}
-    assert outcome(inputs.source("memory://limner-test/photos")) == everything
+    notes = {"notes.md": "not an image or video file"}
+    assert outcome(inputs.source("memory://limner-test/photos")) == everything | notes
     assert outcome(inputs.source("memory://limner-test/photos/*.png")) == everything
     found = outcome(inputs.source("memory://limner-test/rows.jsonl"))
     assert found == {"photos/1.png": (said(1), {"image": "photos/1.png"})}

@@ -1,5 +1,6 @@
 """An endpoint that is away: restarted in the middle of a run, or gone for good."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -69,6 +70,7 @@ def test_answers_before_it_went_for_good_are_kept(tmp_path: Path):
 
 def test_an_interrupt_ends_the_requests_under_way(tmp_path: Path):
     rules = [{"when": "", "steps": [{"delay": 30, "answer": "A"}]}]
+    before = set(threading.enumerate())
     with ChatServer(tmp_path, rules) as server:
         client = Client(Endpoint(base_url=server.base_url, model="m"))
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -78,4 +80,27 @@ def test_an_interrupt_ends_the_requests_under_way(tmp_path: Path):
             client.ask(questions(4), **DECODING)
         timer.join()
         assert time.monotonic() - start < 5
-    assert not [thread for thread in threading.enumerate() if thread.name == "limner-client"]
+    assert not [each for each in set(threading.enumerate()) - before if each.name == "limner-client"]
+
+
+def test_another_thread_ends_the_requests_under_way(tmp_path: Path):
+    rules = [{"when": "", "steps": [{"delay": 30, "answer": "A"}]}]
+    raised: list[BaseException] = []
+    with ChatServer(tmp_path, rules) as server:
+        client = Client(Endpoint(base_url=server.base_url, model="m"))
+
+        def ask() -> None:
+            try:
+                client.ask(questions(4), **DECODING)
+            except BaseException as error:
+                raised.append(error)
+
+        asking = threading.Thread(target=ask)
+        client_round.end(asking)  # asks nothing yet
+        asking.start()
+        while len(server.requests()) < 4:
+            time.sleep(0.01)
+        client_round.end(asking)
+        asking.join(20)
+        assert not asking.is_alive()
+    assert isinstance(raised[0], asyncio.CancelledError)

@@ -65,6 +65,57 @@ def test_cancelled_jobs_are_left_out() -> None:
     assert asyncio.run(sizes()) == [2]
 
 
+def test_only_those_on_their_way_are_waited_for() -> None:
+    inside = [1]
+
+    async def answered() -> list[int]:
+        scribe = Scribe()
+        batcher = Batcher(scribe.run, max_batch=16, wait_seconds=3600, inside=lambda: inside[0])
+        alone = job()
+        batcher.submit(alone)
+        await alone.events.get()
+        inside[0] = 4  # two that are submitted, one that is on its way, and one whose body never ends
+        jobs = [job() for _ in range(3)]
+        batcher.submit(jobs[0])
+        batcher.submit(jobs[1])
+        inside[0] = 3
+        batcher.look_again()
+        batcher.submit(jobs[2])
+        for each in jobs:
+            await each.events.get()
+        await asyncio.to_thread(batcher.close)
+        return scribe.batches
+
+    assert asyncio.run(answered()) == [1, 3]
+
+
+def test_as_many_as_last_are_waited_for() -> None:
+    """Who was answered together asks again together, and is not let in yet when the first comes."""
+
+    async def sizes() -> list[int]:
+        scribe = Scribe()
+        batcher = Batcher(scribe.run, max_batch=16, wait_seconds=3600, inside=lambda: 0)
+        scribe.go.clear()
+        jobs = [job() for _ in range(7)]
+        batcher.submit(jobs[0])
+        while not scribe.batches:
+            await asyncio.sleep(0.001)
+        for each in jobs[1:4]:
+            batcher.submit(each)
+        scribe.go.set()
+        for each in jobs[:4]:
+            await each.events.get()
+        for each in jobs[4:]:
+            batcher.submit(each)
+            await asyncio.sleep(0.02)  # each would be taken alone
+        for each in jobs[4:]:
+            await each.events.get()
+        await asyncio.to_thread(batcher.close)
+        return scribe.batches
+
+    assert asyncio.run(sizes()) == [1, 3, 3]
+
+
 def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
     async def closing() -> tuple[list[object], object]:
         scribe = Scribe(seconds=0.02)

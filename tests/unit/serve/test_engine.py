@@ -64,6 +64,17 @@ def test_greedy_captions_are_those_of_the_captioner_itself(policy: Policy) -> No
     assert [texts(events)[0] for events in found] == policy.caption(pictures, GREEDY)
 
 
+def test_prompt_tokens_are_those_of_the_picture_and_the_text(policy: Policy) -> None:
+    (alone,), (asked,) = (
+        answers(Engine(policy, Metrics()), [ask(0, prompt=text)]) for text in (None, "a red")
+    )
+    queries = policy.model.config.num_query_tokens
+    words = len(policy.tokenizer("a red")["input_ids"])
+    assert [events[-1].prompt_tokens for events in (alone, asked)] == [  # type: ignore[union-attr]
+        queries + len(policy.tokenizer("")["input_ids"]), queries + words,
+    ]  # fmt: skip
+
+
 def test_a_request_s_limit_cuts_its_own_captions_only(policy: Policy) -> None:
     engine = Engine(policy, Metrics())
     short = ask(0, decoding=Decoding(do_sample=False, max_new_tokens=2))

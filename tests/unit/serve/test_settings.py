@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from limner import cli_serve
+import tiny_vl
+from limner import captioners, cli_serve
 from limner.errors import UserError
+from limner.serve import run
 from limner.serve.settings import Limits, Service, limits_of
 
 
@@ -37,6 +41,15 @@ def test_a_key_that_is_none(held: str | None) -> None:
     assert not held or held not in str(caught.value)
     assert service.key({"SOME_KEY": "right"}) == "right"
     assert Service("m").key({}) is None
+
+
+def test_a_captioner_without_a_prompt_is_asked_without_one(tmp_path: Path) -> None:
+    policy = captioners.load("world:captioner", device="cpu")
+    assert run.with_prompt(Service("m"), policy).own_prompt is True
+    assert run.with_prompt(Service("m", own_prompt=False), policy).own_prompt is False
+    chats = captioners.load(str(tiny_vl.qwen2_5_vl(tmp_path / "qwen")), device="cpu")
+    assert run.with_prompt(Service("m"), chats).own_prompt is False
+    assert run.with_prompt(Service("m", own_prompt=True), chats).own_prompt is True
 
 
 def test_limits_are_given_by_name() -> None:
