@@ -283,6 +283,10 @@ def _contradictions(recipe: Recipe) -> list[str]:
         f"watch.alarms.{key}: this run logs no {key}; see Logged keys in docs/metrics.md"
         for key in recipe.watch.unknown(recipe.rewards)
     ]
+    if recipe.run.recompute and getattr(recipe.captioner, "lora_dropout", 0):
+        errors.append(
+            "run.recompute: true: draws other dropout the second time; set captioner.lora_dropout=0"
+        )
     if captions % group:
         errors.append(
             f"update.captions: {captions}: must be a multiple of rollout.captions, which is {group}"

@@ -71,10 +71,10 @@ def _join(recipe: Recipe, world: int) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     store = os.environ.get(STORE)
-    place = {"init_method": (Path(store) / "meeting").as_uri()} if store else {}
+    met = (Path(store) / "meeting").as_uri() if store else "env://"
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        rank=int(os.environ["RANK"]), world_size=world, timeout=PATIENCE, **place,
+        rank=int(os.environ["RANK"]), world_size=world, timeout=PATIENCE, init_method=met,
     )  # fmt: skip
 
 
@@ -131,8 +131,7 @@ def meet(folder: Callable[[], Path]) -> Path:
 
 def wait() -> None:
     """Go on when all ranks are here."""
-    if count() > 1:
-        dist.barrier()
+    everyone(None)
 
 
 def joined(tensor: torch.Tensor) -> torch.Tensor:

@@ -48,7 +48,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     Raises:
         UserError: a rank was ended from outside or failed; it says which, and how to go on.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="limner-") as name:
         folder = Path(name)
         ranks: list[subprocess.Popen[bytes]] = []
@@ -60,6 +60,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
             return 128 + signal.SIGINT
         finally:
             _end(ranks)
+            signal.signal(signal.SIGTERM, before)
         if failed is None:
             return 0
         code = ranks[failed].returncode

@@ -55,9 +55,7 @@ class Weights:
                 shard.set_gradient_divide_factor(1.0)
         for name in CALLED:
             register_fsdp_forward_method(policy, name)
-        lm = getattr(policy, "lm", None)
-        if isinstance(lm, PrefixedLM):
-            policy.lm = replace(lm, together=True)
+        _change(policy, together=True)
 
     @contextlib.contextmanager
     def whole(self, wanted: bool = True) -> Iterator[None]:
@@ -95,9 +93,13 @@ def recompute(policy: Policy) -> None:
     """
     for block in blocks(policy):
         block.forward = partial(_again, block.forward)
-    lm = getattr(policy, "lm", None)
-    if isinstance(lm, PrefixedLM):
-        policy.lm = replace(lm, packed=False)  # a second run would add to the shared prefix's cache
+    _change(policy, packed=False)  # a second run would add to the cache of the shared prefix
+
+
+def _change(policy: Any, **changes: bool) -> None:
+    """Change how a language model behind a prefix scores captions; others have no choice."""
+    if isinstance(getattr(policy, "lm", None), PrefixedLM):
+        policy.lm = replace(policy.lm, **changes)
 
 
 def _again(forward: Any, *args: Any, **kwargs: Any) -> Any:

@@ -80,14 +80,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def written(method: str, name: str, out: Path, models: Path, sharding: str = "ddp") -> config.Recipe:
+    file = out / f"{name}.yaml"
+    file.write_text((RECIPES[method] + EVERY).format(models=models, out=out, name=name))
+    return config.load(str(file), [f"run.sharding={sharding}"])
+
+
 @pytest.fixture
 def recipe(models: Path, tmp_path: Path):
-    def made(method: str, name: str, sharding: str) -> config.Recipe:
-        file = tmp_path / f"{name}.yaml"
-        file.write_text((RECIPES[method] + EVERY).format(models=models, out=tmp_path, name=name))
-        return config.load(str(file), [f"run.sharding={sharding}"])
-
-    return made
+    return lambda method, name, sharding="ddp": written(method, name, tmp_path, models, sharding)
 
 
 def trained(recipe: config.Recipe, folder: Path, steps: int) -> None:
@@ -125,12 +126,24 @@ def logged(run: Path) -> list[dict[str, float | None]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def one_process(models: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The run of one process with a method."""
+
+    @functools.cache
+    def run(method: str) -> Path:
+        folder = tmp_path_factory.mktemp(method)
+        alone = written(method, "one", folder, models)
+        ranks.together(functools.partial(trained, alone, folder / "one", STEPS), count=1)
+        return folder / "one"
+
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", RECIPES)
-def test_two_ranks_train_as_one_process_does(recipe, method: str, tmp_path: Path) -> None:
-    one, ddp, fsdp = (tmp_path / name for name in ("one", "ddp", "fsdp"))
-    alone = recipe(method, "one", "ddp")
-    ranks.together(functools.partial(trained, alone, one, STEPS), count=1)
+def test_two_ranks_train_as_one_process_does(recipe, one_process, method: str, tmp_path: Path) -> None:
+    one, ddp, fsdp = one_process(method), tmp_path / "ddp", tmp_path / "fsdp"
     ranks.together(
         *(functools.partial(trained, recipe(method, f.name, f.name), f, STEPS) for f in (ddp, fsdp))
     )
@@ -138,9 +151,7 @@ def test_two_ranks_train_as_one_process_does(recipe, method: str, tmp_path: Path
     first, last = state(one, 1), state(one, STEPS)
     assert furthest(first, last) > 30 * CLOSE
     for other in (ddp, fsdp):
-        distance = furthest(last, state(other, STEPS))
-        print(method, other.name, distance, furthest(first, last))
-        assert distance < CLOSE
+        assert furthest(last, state(other, STEPS)) < CLOSE
         for mine, theirs in zip(logged(one), logged(other), strict=True):
             assert theirs == pytest.approx(mine, rel=1e-3, abs=1e-5)
         if method == "vlrm":
@@ -151,9 +162,8 @@ def test_two_ranks_train_as_one_process_does(recipe, method: str, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_two_ranks_is_one_of_one_process(recipe, tmp_path: Path) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    ranks.together(functools.partial(trained, recipe("vlrm", "whole", "ddp"), whole, 4), count=1)
+def test_a_checkpoint_of_two_ranks_is_one_of_one_process(recipe, one_process, tmp_path: Path) -> None:
+    whole, run = one_process("vlrm"), tmp_path / "run"
     for steps, count, sharding in ((2, 2, "fsdp"), (3, 1, "ddp"), (4, 2, "ddp")):
         ranks.together(functools.partial(trained, recipe("vlrm", "run", sharding), run, steps), count=count)
     assert furthest(state(whole, 4), state(run, 4)) < CLOSE
@@ -175,7 +185,7 @@ def rank_processes(launcher: int) -> dict[int, int]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks the ranks up in /proc")
 def test_a_killed_rank_ends_the_job_and_the_resume_is_bit_equal(recipe, tmp_path: Path) -> None:
-    recipe("vlrm", "broken", "ddp")
+    recipe("vlrm", "broken")
     broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
     command = [sys.executable, "-m", "limner", "train", str(tmp_path / "broken.yaml"), "--launch", "2"]
     with (tmp_path / "said").open("wb") as said:
@@ -201,7 +211,7 @@ def test_a_killed_rank_ends_the_job_and_the_resume_is_bit_equal(recipe, tmp_path
     assert resumed.run.sharding == "ddp", "launching ranks means it"
     ranks.together(
         functools.partial(trained, resumed, broken, steps),
-        functools.partial(trained, recipe("vlrm", "unbroken", "ddp"), unbroken, steps),
+        functools.partial(trained, recipe("vlrm", "unbroken"), unbroken, steps),
     )
     got, expected = state(broken, steps), state(unbroken, steps)
     assert got.keys() == expected.keys()
@@ -213,6 +223,6 @@ def test_a_batch_that_ranks_cannot_share_is_refused_at_once(recipe, monkeypatch)
     monkeypatch.setenv("WORLD_SIZE", "3")
     with (
         pytest.raises(UserError, match=r"update.captions: 8: 8 samples.*3 ranks; give a multiple of 3"),
-        distributed.ranks(recipe("vlrm", "uneven", "ddp")),
+        distributed.ranks(recipe("vlrm", "uneven")),
     ):
         pass

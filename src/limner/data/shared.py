@@ -40,7 +40,7 @@ class SharedBatches(Batches):
         self._ranks, self._rank = distributed.count(), distributed.rank()
         self._next = position
         super().__init__(source, batch, seed=seed, position=position, references=references, rejects=rejects)
-        self.places: list[int] = []
+        self.places = []
 
     def draws(self, seed: int, shuffle: bool) -> Iterator[Draw]:
         """This rank's draws."""
