@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import peft  # noqa: F401  (loaded once, before processes are forked)
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from limner.launch import STORE
 
@@ -43,3 +44,12 @@ def together(*works: Callable[[], object], count: int = 2) -> None:
                 children.append(forked(work, own))
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert not any(codes), f"ranks ended with {codes}"
+
+
+def by_torchrun(work: Callable[[], object], count: int = 2) -> None:
+    """The same by what torchrun and `accelerate launch` start ranks with."""
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        start_method="fork", max_restarts=0,
+    )  # fmt: skip
+    together(lambda: elastic_launch(config, work)(), count=1)
