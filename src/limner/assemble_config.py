@@ -139,9 +139,9 @@ def check_words(vision: Path, language: Path, config: Json) -> int:
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
             raise UserError(f"{what} {folder}: there is no tokenizer.json and no vocab.json in this folder")
     with files.explained(str(vision)):
-        tokenizer = AutoTokenizer.from_pretrained(vision)
+        tokenizer = AutoTokenizer.from_pretrained(vision, trust_remote_code=False)
     with files.explained(str(language)):
-        known: dict[str, int] = AutoTokenizer.from_pretrained(language).get_vocab()
+        known: dict[str, int] = AutoTokenizer.from_pretrained(language, trust_remote_code=False).get_vocab()
     words: dict[str, int] = tokenizer.get_vocab()
     if not tokenizer.chat_template:
         raise UserError(f"--vision {vision}: the tokenizer has no chat template; copy the whole checkpoint")

@@ -15,6 +15,7 @@ from limner import (
     cli_caption,
     cli_data,
     cli_evaluate,
+    cli_export,
     cli_measure,
     cli_score,
     cli_serve,
@@ -171,28 +172,6 @@ def inspect(
 
 
 @app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="New folder for a checkpoint that plain transformers loads."),
-    ] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, last, or a step.")] = "best",
-    partial: Annotated[
-        Path | None,
-        typer.Option(help="A .pt or .safetensors file for the trained part only, as VLRM was published."),
-    ] = None,
-) -> None:
-    """Write what a run trained as a Hugging Face checkpoint, or as the trained part alone."""
-    from limner.export import export as write
-
-    write(run, out, which=checkpoint, partial=partial)
-    for path in (out, partial):
-        if path is not None:
-            typer.echo(path)
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("runs/demo"),
 ) -> None:
@@ -206,6 +185,7 @@ app.command()(cli_caption.caption)
 app.command()(cli_measure.compare)
 app.command()(cli_score.score)
 app.command()(cli_assemble.assemble)
+app.command()(cli_export.export)
 app.command()(cli_measure.report)
 app.command()(cli_serve.serve)
 app.command()(cli_watch.watch)

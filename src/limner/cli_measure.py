@@ -21,7 +21,11 @@ Dtype = Annotated[
     typer.Option(help="Number format of the captioner's frozen parts."),
 ]
 AnswererOption = Annotated[
-    str, typer.Option(metavar="PATH|URL", help="A causal language model, or an OpenAI-compatible endpoint.")
+    str,
+    typer.Option(
+        metavar="PATH|URL",
+        help="A causal language model (world:answerer is one), or an OpenAI-compatible endpoint.",
+    ),
 ]
 AnswererModel = Annotated[str, typer.Option(help="The answerer's name at its endpoint.")]
 QaSettings = Annotated[

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from limner.errors import UserError
+
+if TYPE_CHECKING:
+    from limner.page.settings import Page
 
 
 def serve(
@@ -45,6 +48,22 @@ def serve(
         str | None,
         typer.Option(help="Environment variable that holds the key requests must bring; never the key."),
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Also a page for people, at /page: captions to look at closely.")
+    ] = False,
+    compare: Annotated[
+        str | None, typer.Option(metavar="BASE_MODEL", help="A second captioner beside it on the page.")
+    ] = None,
+    rewards: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPE", help="Recipe or run whose rewards the page shows; none for none."),
+    ] = None,
+    gallery: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Pictures to choose from on the page: a folder, ...")
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A folder of runs that the page follows.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"],
@@ -57,12 +76,13 @@ def serve(
     """
     from dataclasses import replace
 
-    from limner.serve.settings import Service, limits_of
+    from limner.serve.settings import Service, limits_of, name_of
 
+    shown = _page(page, compare=compare, rewards=rewards, gallery=gallery, runs=runs)
     chosen = limits_of(limits or ())
     try:
         service = Service(
-            name or (model if model.startswith("world:") else Path(model).absolute().name),
+            name or name_of(model),
             limits=replace(chosen, captions=min(chosen.captions, max_batch)),
             max_batch=max_batch,
             wait_seconds=max_wait_ms / 1000,
@@ -80,4 +100,27 @@ def serve(
         raise UserError(f"serving needs {error.name}: pip install 'limner[serve]'") from None
     from limner.serve.run import serve as run
 
-    run(model, service, host=host, port=port, device=device, dtype=dtype)
+    run(model, service, host=host, port=port, device=device, dtype=dtype, page=shown)
+
+
+def _page(
+    wanted: bool, *, compare: str | None, rewards: str | None, gallery: str | None, runs: Path | None
+) -> Page | None:
+    """What is on the page, or None.
+
+    Raises:
+        UserError: something is said of a page that nobody asked for, or Gradio is missing.
+    """
+    from importlib.util import find_spec
+
+    from limner.page.settings import Page
+
+    given: dict[str, Any] = {"compare": compare, "rewards": rewards, "gallery": gallery, "runs": runs}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        if given:
+            raise UserError(f"--{next(iter(given))} is of the page: give --page too")
+        return None
+    if find_spec("gradio") is None:
+        raise UserError("the page needs gradio: pip install 'limner[page]'")
+    return Page(**given)

@@ -8,6 +8,7 @@ in nothing that is shown or written.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 from collections import Counter
@@ -119,8 +120,13 @@ class Client:
     It keeps nothing open between calls, may be called from several threads and inside a running event loop.
     """
 
-    def __init__(self, endpoint: Endpoint):
+    def __init__(self, endpoint: Endpoint, *, first_seconds: float = math.inf):
         """Check what can be checked without asking.
+
+        Args:
+            endpoint: who is asked.
+            first_seconds: a server that was never there is tried for so long only: its address may be
+                mistyped. One that may still be starting gets all of `patience_seconds`.
 
         Raises:
             UserError: openai is not installed, the key's variable is not set, or the cache cannot be used.
@@ -135,7 +141,7 @@ class Client:
         """`asked`, `answered`, `cached`, `retries`, `failed` and `failed/REASON` conversations, and
         `prompt_tokens` and `completion_tokens` of the answers that came from the endpoint."""
         self._cache = None if endpoint.cache is None else Cache(Path(endpoint.cache).expanduser())
-        self._reached = False
+        self._reached, self._first_seconds = False, first_seconds
 
     def ask(
         self,
@@ -200,7 +206,7 @@ class Client:
 
     def _ask(self, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, Reply]:
         """Ask what no cache knows, and keep the answers as they come."""
-        round = Round(self.endpoint, self._cache, reached=self._reached)
+        round = Round(self.endpoint, self._cache, reached=self._reached, first_seconds=self._first_seconds)
         try:
             replies = apart(round.run(bodies))
         finally:

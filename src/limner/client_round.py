@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds before an endpoint is asked again: doubled with every failure, and shortened by up to half at
 random, so that requests which failed together do not come back together."""
+CONNECT_SECONDS = 20.0
+"""Until a connection has to stand; answers may take longer."""
 MANY = 4
 """So many conversations, all refused as malformed by an endpoint that never answered: a setting is wrong."""
 Body = Mapping[str, Any]
@@ -55,15 +57,17 @@ class _Course:
 class Round:
     """Many conversations, a limited number at a time, in one event loop."""
 
-    def __init__(self, endpoint: Endpoint, cache: Cache | None, *, reached: bool):
+    def __init__(self, endpoint: Endpoint, cache: Cache | None, *, reached: bool, first_seconds: float):
         """Prepare to ask.
 
         Args:
             endpoint: who is asked.
             cache: where answers are kept.
             reached: whether the endpoint has answered before.
+            first_seconds: how long a server is tried that was never there.
         """
         self.endpoint, self.reached = endpoint, reached
+        self._there, self._first_seconds = reached, first_seconds
         self.counts: Counter[str] = Counter()
         self._cache = cache
         self._answered = 0.0
@@ -78,13 +82,14 @@ class Round:
         Raises:
             UserError: see `Client.ask`.
         """
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, Timeout
 
         replies: dict[str, Reply] = {}
         rest = iter(bodies.items())
         address, seconds = self.endpoint.base_url, self.endpoint.timeout_seconds
         key = self.endpoint.key()
-        async with AsyncOpenAI(base_url=address, api_key=key, max_retries=0, timeout=seconds) as api:
+        timeout = Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+        async with AsyncOpenAI(base_url=address, api_key=key, max_retries=0, timeout=timeout) as api:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for _ in range(min(self.endpoint.concurrency, len(bodies))):
@@ -141,6 +146,7 @@ class Round:
             result = answer_of(raw.text, key=key)
         if isinstance(result, Reply):
             self._heard()
+        self._there |= isinstance(result, Reply) or result.kind != "connection"
         return result
 
     def _heard(self) -> None:
@@ -172,7 +178,7 @@ class Round:
         """Seconds that the endpoint may stay away yet; it is told that it is waited for."""
         self._away_since = now if self._away_since is None else self._away_since
         self._last = failure
-        left = self.endpoint.patience_seconds - (now - min(since, self._away_since))
+        left = self._patience_seconds - (now - min(since, self._away_since))
         if not self._told and now - self._away_since > FIRST_PAUSE and left > 0:
             self._told = True
             _log.warning(
@@ -181,9 +187,20 @@ class Round:
             )
         return left
 
+    @property
+    def _patience_seconds(self) -> float:
+        """What never was there may be a mistyped address."""
+        patience = self.endpoint.patience_seconds
+        return patience if self._there else min(patience, self._first_seconds)
+
     def _refuse_what_answered_nothing(self, replies: Mapping[str, Reply]) -> None:
         if any(reply.text is not None for reply in replies.values()):
             return
+        if self._away_since is not None and self._patience_seconds < self.endpoint.patience_seconds:
+            raise UserError(
+                f"{self.endpoint.base_url} cannot be reached: {self._last.message}. Is the address right? "
+                "Is the server running?"
+            )
         if self._away_since is not None:
             raise UserError(
                 f"{self.endpoint.base_url} answered nothing for {self.endpoint.patience_seconds:g} s "

@@ -83,6 +83,8 @@ def failure_of(error: Exception, endpoint: Endpoint, *, key: str | None, reached
     """
     import openai
 
+    if type(error.__cause__).__name__ == "ConnectTimeout":  # of httpx, in whichever edition openai has it
+        return Failure("connection", "no connection: nothing there answers")
     if isinstance(error, TimeoutError | openai.APITimeoutError):
         return Failure("time-out", f"no answer in {endpoint.timeout_seconds:g} s", unclear=True)
     if not isinstance(error, openai.APIStatusError):

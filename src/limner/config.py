@@ -207,9 +207,13 @@ def load_resolved(path: Path) -> Recipe:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file: is {path.parent} the folder of a run?")
-    rows: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf8"))
-    tree = nested({key: row["value"] for key, row in rows.items()})
-    given = Given(str(path), "", (), tree, {key: row["origin"] for key, row in rows.items()})
+    try:
+        rows: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf8"))
+        tree = nested({key: row["value"] for key, row in rows.items()})
+        origins = {key: str(row["origin"]) for key, row in rows.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: is not as limner writes it: {error!r}") from error
+    given = Given(str(path), "", (), tree, origins)
     return _build(given, complete=True)
 
 

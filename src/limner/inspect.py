@@ -79,7 +79,9 @@ def _tokens(caption: str, path: str) -> tuple[list[str], Rollouts]:
 
     rollouts = plain([caption], ended=False)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(path), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolve(path), local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, UserError):
         sys.stderr.write(f"tokens are words: the tokenizer of {path} is not on this machine\n")
         return [caption[start:stop] for start, stop in word_spans(caption)], rollouts

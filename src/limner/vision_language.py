@@ -215,8 +215,8 @@ def _load(kind: Any, path: str, *, dtype: torch.dtype | str) -> tuple[Any, Any, 
     try:
         with explained(path):
             model, info = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     except (
         ValueError
     ) as error:  # what transformers raises where a tokenizer or image processor is not to be found

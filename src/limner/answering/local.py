@@ -85,8 +85,8 @@ class LocalModel:
             raise UserError(f"{path}: a model of type {kind} is not a causal language model")
         where = resolve(path)
         with explained(path):
-            model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
-            tokenizer = AutoTokenizer.from_pretrained(where)
+            model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
         return cls(model.to(device), tokenizer, name=path, max_tokens=max_tokens)
 
     def letters(self, groups: Sequence[Sequence[tuple[Conversation, int]]]) -> list[list[LetterScores]]:

@@ -28,6 +28,8 @@ AT_ONCE = 4
 """Batches under way at a time: while the slowest answer of one is waited for, the others go on."""
 IN_VAIN = 50
 """So many images without one usable answer at the beginning end the job: something is set wrong."""
+FIRST_SECONDS = 10.0
+"""A server that was never there is tried for so long: its address may be mistyped."""
 _NAMED = 3
 """Failures of one kind that are named in the log; the others stand in the rejects."""
 _log = logging.getLogger("limner.bulk")
@@ -47,7 +49,7 @@ def client(address: str, *, model: str, key_env: str | None, requests: int, deco
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"--model: {error}") from error
-    return Client(endpoint)
+    return Client(endpoint, first_seconds=FIRST_SECONDS)
 
 
 @dataclass

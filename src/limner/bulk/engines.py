@@ -141,10 +141,12 @@ def _chosen(author, who: Who, choice: Choice) -> Author:
 def _merger(model: str, name: str, key_env: str | None, device: str, dtype: str) -> Asker:
     """The language model that merges, loaded once a process."""
     if _is_address(model):
+        from limner.bulk.endpoint import FIRST_SECONDS
         from limner.client import Client, Endpoint
 
         try:
-            return Client(Endpoint(base_url=model, model=name, key_env=key_env))
+            endpoint = Endpoint(base_url=model, model=name, key_env=key_env)
+            return Client(endpoint, first_seconds=FIRST_SECONDS)
         except ValueError as error:
             raise UserError(f"--merge: {error}") from error
     from limner.answering.local import LocalModel

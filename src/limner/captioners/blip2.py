@@ -32,8 +32,8 @@ class Captioner(qformer.Settings):
         """Load a Hugging Face BLIP-2 checkpoint, and the published partial weights over it where given."""
         path = resolve(self.path)
         with files.explained(path):
-            model = Blip2ForConditionalGeneration.from_pretrained(path, dtype=dtype)
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = files.loaded(Blip2ForConditionalGeneration, path, absent=self.replaced, dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             processor = self.image_processor(path)
         self.prepare(model)
         return Blip2Policy(self, model, tokenizer, processor).to(device)

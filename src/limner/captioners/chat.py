@@ -44,12 +44,14 @@ class Chat:
         Raises:
             UserError: the checkpoint has none that reads pictures.
         """
-        name = PROCESSOR_MAPPING_NAMES.get(AutoConfig.from_pretrained(path).model_type)
+        name = PROCESSOR_MAPPING_NAMES.get(
+            AutoConfig.from_pretrained(path, trust_remote_code=False).model_type
+        )
         kind = getattr(transformers, ALIKE.get(name or "", name or ""), None)
         if kind is None:
-            processor: Any = AutoProcessor.from_pretrained(path, backend="pil")
+            processor: Any = AutoProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
         else:
-            processor = pictures_only(kind).from_pretrained(path, backend="pil")
+            processor = pictures_only(kind).from_pretrained(path, backend="pil", trust_remote_code=False)
         if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
             raise UserError(f"{path}: {type(processor).__name__} does not read pictures and text")
         return cls(processor)

@@ -6,6 +6,7 @@ import contextlib
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -33,6 +34,40 @@ def explained(path: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot load this checkpoint: {reason}") from error
     except SafetensorError as error:
         raise UserError(f"{path}: a weights file is damaged: {error}") from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UserError(
+            f"{path}: loading it would run code that comes with it, which is never done"
+        ) from None
+
+
+def loaded(kind: Any, path: str, *, absent: Sequence[str] = (), **how: Any) -> Any:
+    """A model with every weight of its checkpoint; transformers draws missing ones at random, and logs it.
+
+    Args:
+        kind: a class of transformers, or of its Auto classes.
+        path: a folder or hub id.
+        absent: parameters that may be missing, others being put in their place; as in `captioner.train`.
+        how: further arguments of `from_pretrained`.
+
+    Raises:
+        UserError: a parameter is missing, or of another size than config.json says.
+    """
+    model, found = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **how)
+    names = {name for name, _ in model.named_parameters()}
+    missing = sorted(
+        name for name in names & set(found["missing_keys"]) if not any(names_part(name, p) for p in absent)
+    )
+    odd = missing or sorted(str(key[0]) for key in found["mismatched_keys"])
+    if odd:
+        what = "not in this checkpoint" if missing else "of another size there than config.json says"
+        says = ", ".join(model.config.architectures or ()) or "nothing of its class"
+        raise UserError(
+            f"{path}: {len(odd)} of {len(names)} weights of a {type(model).__name__} are {what} ({odd[0]}, "
+            f"...), whose config.json says {says}; give a whole checkpoint of a captioner"
+        )
+    return model
 
 
 def read_config(path: str) -> Mapping[str, object]:

@@ -38,9 +38,10 @@ class Captioner(qformer.Settings):
         """Load a Hugging Face InstructBLIP checkpoint, and partial weights over it where given."""
         path = resolve(self.path)
         with files.explained(path):
-            model = InstructBlipForConditionalGeneration.from_pretrained(path, dtype=dtype)
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            reader = AutoTokenizer.from_pretrained(path, subfolder=QFORMER_TOKENIZER)
+            kind = InstructBlipForConditionalGeneration
+            model = files.loaded(kind, path, absent=self.replaced, dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            reader = AutoTokenizer.from_pretrained(path, subfolder=QFORMER_TOKENIZER, trust_remote_code=False)
             processor = self.image_processor(path)
         # It was trained to write the tokenizer's end; a Llama's configuration may name another token.
         model.language_model.generation_config.eos_token_id = tokenizer.eos_token_id

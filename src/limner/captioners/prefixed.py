@@ -58,7 +58,7 @@ class Settings(base.Captioner):
         if self.weights:
             raise UserError("captioner.weights: only captioners with a Q-Former read such a file")
         with files.explained(path):
-            model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
+            model = files.loaded(AutoModelForImageTextToText, path, dtype=dtype, trust_remote_code=False)
             chat = Chat.load(path)
         self.adjust(chat.processor.image_processor)
         return PrefixedPolicy(self, model, chat).to(device)

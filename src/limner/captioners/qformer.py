@@ -48,6 +48,11 @@ class Settings(base.Captioner):
     fresh: tuple[str, ...] = ()
     """Parts that start from random weights instead of the checkpoint's; patterns as in `train`."""
 
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Parts that `prepare` puts others in the place of: the checkpoint may lack them."""
+        return (*self.fresh, *(PARTS if self.weights else ()))
+
     def prepare(self, model) -> None:
         """Put `fresh` and `weights` over the checkpoint's weights.
 
@@ -64,7 +69,7 @@ class Settings(base.Captioner):
         size = (
             {} if self.image_size is None else {"size": {"height": self.image_size, "width": self.image_size}}
         )
-        return AutoImageProcessor.from_pretrained(path, backend="pil", **size)
+        return AutoImageProcessor.from_pretrained(path, backend="pil", **size, trust_remote_code=False)
 
 
 class QFormerPolicy(base.Policy[TensorInputs]):

@@ -14,6 +14,8 @@ from limner.data.video_pool import Decoders
 from limner.errors import Reject, UserError
 from limner.types import Sample
 
+NO_REFERENCE = "no reference caption"
+
 
 class Item(NamedTuple):
     """One item of a source, read or rejected."""
@@ -65,9 +67,6 @@ class Batches:
 
     Items that cannot be used are recorded and left out; batches are full all the same.
     """
-
-    NO_REFERENCE = "no reference caption"
-    """Why an item cannot be used where references are needed."""
 
     def __init__(
         self,
@@ -137,7 +136,7 @@ class Batches:
             if not isinstance(item.result, Sample):
                 self._refuse(item.id, item.result.reason)
             elif self._references and not item.result.references:
-                self._refuse(item.id, self.NO_REFERENCE)
+                self._refuse(item.id, NO_REFERENCE)
             else:
                 self._name_wrong(item.result.id, item.result.extra.get(REJECTED))
                 samples.append(item.result)
@@ -159,4 +158,7 @@ class Batches:
         self._refused[reason] += 1
         if self._refused.total() == self._epoch:
             reasons = "; ".join(f"{times} x {text}" for text, times in self._refused.most_common(5))
-            raise UserError(f"{self.source}: not one of the {self._epoch} items can be used: {reasons}")
+            hint = "; data.captions names the column of captions in a .jsonl" * (
+                NO_REFERENCE in self._refused
+            )
+            raise UserError(f"{self.source}: not one of the {self._epoch} items can be used: {reasons}{hint}")

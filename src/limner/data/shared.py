@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from limner import distributed
 from limner.data.base import Source
-from limner.data.batches import Batches, Item
+from limner.data.batches import NO_REFERENCE, Batches, Item
 from limner.data.order import Draw
 from limner.data.qa_rows import REJECTED
 from limner.data.rejects import RejectLog
@@ -84,7 +84,7 @@ class SharedBatches(Batches):
         if not isinstance(item.result, Sample):
             return Note(item.id, item.result.reason, ())
         if self._references and not item.result.references:
-            return Note(item.id, self.NO_REFERENCE, ())
+            return Note(item.id, NO_REFERENCE, ())
         wrong = item.result.extra.get(REJECTED)
         return Note(item.result.id, "", tuple(map(str, wrong)) if isinstance(wrong, tuple) else ())
 

@@ -89,7 +89,7 @@ def build(run: RunFiles) -> HeatMap:
     shown = tuple(step for step in steps if step is not None)
     if not shown:
         raise Absent("The samples in samples/ carry no returns.")
-    tokens = (token for step in shown for drawn in step.captions for token in drawn.tokens)
+    tokens = (token for step in shown for caption in step.captions for token in caption.tokens)
     return HeatMap(shown, any(token.value is not None for token in tokens))
 
 
@@ -114,7 +114,7 @@ def _step(run: RunFiles, file: SampleFile) -> Step | None:
         values = _numbers(row, "values")
         cells = zip_longest(_tokens(row), _numbers(row, "returns"), values)
         tokens = tuple(Token(_visible(t), heat(r), heat(v) if values else None) for t, r, v in cells)
-        captions.append(_drawn(run, row, tokens))
+        captions.append(drawn(run, row, tokens))
     return Step(file.step, tuple(captions), _text(min(numbers)), _text(middle), _text(max(numbers)))
 
 
@@ -130,7 +130,8 @@ def chosen(files: Sequence[SampleFile]) -> list[SampleFile]:
     return [files[round(place * (len(files) - 1) / (count - 1))] for place in range(count)]
 
 
-def _drawn(run: RunFiles, row: Row, tokens: tuple[Token, ...]) -> Drawn:
+def drawn(run: RunFiles, row: Row, tokens: tuple[Token, ...] = ()) -> Drawn:
+    """A row of samples/ with its picture and what it earned."""
     found = images.address(run.folder / "samples" / str(row.get("image", "")), run.folder)
     picture, hard_edges = found or (None, False)
     parts: Any = row.get("parts")

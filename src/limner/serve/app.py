@@ -60,6 +60,7 @@ async def chat(request: Request) -> Response:
     try:
         async with asyncio.timeout_at(deadline):
             job, asked = await house.job(request)
+            asked.messages.clear()  # as long as the body, and the pictures are open by now
             first = await unless_gone(request, house.first(job))
             if job.stream:
                 kept = True

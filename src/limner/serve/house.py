@@ -80,17 +80,24 @@ class House:
         Raises:
             Problem: 401.
         """
-        if self._key is None:
-            return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        # Digests have one length: how long the comparison takes says nothing about the key.
-        if scheme.lower() != "bearer" or not hmac.compare_digest(_digest(given.strip()), self._key):
+        if self.locked and (scheme.lower() != "bearer" or not self.knows(given.strip())):
             raise Problem(
                 401,
                 "this server wants its key: Authorization: Bearer KEY",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+
+    @property
+    def locked(self) -> bool:
+        """Whether requests must bring a key."""
+        return self._key is not None
+
+    def knows(self, key: str) -> bool:
+        """Whether it is the key; nothing is where there is none."""
+        # Digests have one length: how long the comparison takes says nothing about the key.
+        return self._key is not None and hmac.compare_digest(_digest(key), self._key)
 
     def enter(self) -> Callable[[], None]:
         """Take one of the places in the house.
@@ -155,8 +162,11 @@ class House:
         text, media = wire.shown(asked, self.service)
         decoding, captions, seed = wire.decoding_of(asked, self.service)
         images = await loop.run_in_executor(self._readers, self.opener.open, media)
-        prompt = None if self.service.own_prompt else self._writer.plain(text).strip() or None
-        return Job(Ask(images, prompt, decoding, captions, seed), stream=bool(asked.stream)), asked
+        return Job(Ask(images, self.prompt(text), decoding, captions, seed), stream=bool(asked.stream)), asked
+
+    def prompt(self, text: str) -> str | None:
+        """What is put before captions for a request with this text; the captioner's own where None."""
+        return None if self.service.own_prompt else self._writer.plain(text).strip() or None
 
     async def first(self, job: Job) -> Piece | Done:
         """Put a job before the captioner and wait for what comes first of it.

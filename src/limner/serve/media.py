@@ -55,13 +55,21 @@ class Opener:
         for medium in media:
             content, video = self._content(medium)
             try:
-                images += self._frames(content) if video else [self._image(content)]
+                images += self.opened(content, video=video)
             except Reject as reject:
                 what = "video" if video else "image"
                 raise refused(f"{what}: {reject.reason}", medium.param, f"invalid_{what}") from None
             if len(images) > self._limits.images:
                 raise too_many(self._limits, medium.param)
         return tuple(images)
+
+    def opened(self, content: bytes, *, video: bool) -> Sequence[Image.Image]:
+        """The picture of a file, or frames of a video.
+
+        Raises:
+            Reject: the reason.
+        """
+        return self._frames(content) if video else [self._image(content)]
 
     def close(self) -> None:
         """End the processes."""

@@ -6,23 +6,34 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-import uvicorn
-
 from limner import captioners
 from limner.captioners.base import Policy
 from limner.errors import UserError
 from limner.export import load_run
+from limner.page.desk import Desk, gallery
+from limner.page.mount import mount
+from limner.page.rewards import Scorer
+from limner.page.settings import Page
+from limner.page.studio import Studio
 from limner.serve import server
+from limner.serve.app import app_of
 from limner.serve.engine import Engine
 from limner.serve.house import House
 from limner.serve.metrics import Metrics
-from limner.serve.settings import Service
+from limner.serve.settings import Service, name_of
 
 log = logging.getLogger("limner.serve")
 
 
 def serve(
-    model: str, service: Service, *, host: str, port: int, device: str = "auto", dtype: str = "float32"
+    model: str,
+    service: Service,
+    *,
+    host: str,
+    port: int,
+    device: str = "auto",
+    dtype: str = "float32",
+    page: Page | None = None,
 ) -> None:
     """Serve a captioner until SIGTERM or Ctrl-C; what runs then is finished.
 
@@ -33,6 +44,7 @@ def serve(
         port: 0 takes a free one.
         device: "auto", "cpu", "cuda", ...
         dtype: of the captioner's frozen parts; a run has its own.
+        page: what is on the page beside the interface for programs; None has no page.
 
     Raises:
         UserError: there is no such captioner, or no key where one is wanted.
@@ -44,8 +56,20 @@ def serve(
     metrics = Metrics()
     policy = loaded(model, device=device, dtype=dtype)
     service = with_prompt(service, policy)
-    house = House(service, Engine(policy, metrics), metrics, key=key)
-    uvicorn.Server(server.settings(house, host=host, port=port)).run()
+    if page is None:
+        house = House(service, Engine(policy, metrics), metrics, key=key)
+        server.Server(server.settings(house, host=host, port=port)).run()
+        return
+    other = None
+    if page.compare is not None:
+        other = name_of(page.compare), loaded(page.compare, device=device, dtype=dtype)
+    scorer = Scorer.of(page.rewards, model, policy)
+    studio = Studio((service.name, policy), metrics, other=other, scorer=scorer)
+    subjects = gallery(page.gallery)
+    house = House(service, studio, metrics, key=key)
+    app = app_of(house)
+    leaving = mount(app, Desk(house, subjects), studio, page.runs)
+    server.Server(server.settings(house, host=host, port=port, app=app), leaving).run()
 
 
 def with_prompt(service: Service, policy: Policy) -> Service:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Gt
@@ -14,6 +15,7 @@ from annotated_types import Ge, Gt
 from limner.config_build import Builder
 from limner.config_read import put
 from limner.errors import UserError
+from limner.paths import WORLD
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _HOST = re.compile(r"(?P<name>[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)(:(?P<port>[0-9]{1,5}))?")
@@ -107,6 +109,11 @@ class Service:
                 "letters, digits and signs without spaces"
             )
         return key
+
+
+def name_of(model: str) -> str:
+    """What a captioner is called: its folder's or hub id's last part; parts of the world as they are."""
+    return model if model.startswith(WORLD) else Path(model).absolute().name
 
 
 def limits_of(overrides: Sequence[str]) -> Limits:

@@ -97,6 +97,22 @@ def test_nothing_but_rubbish_ends_the_job(tmp_path, monkeypatch):
     assert bulk_jobs.rows(tmp_path / "captions.jsonl") == []
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/v1", "http://no-such-host.invalid/v1"])
+def test_an_address_where_nobody_ever_was_ends_the_job_soon(photos, tmp_path, monkeypatch, address):
+    monkeypatch.setattr(endpoint, "FIRST_SECONDS", 0.3)
+    options = {"model": address, "model_name": "m", "decoding": GREEDY, "resume": "limner caption again"}
+    said = r"cannot be reached: ConnectError: .* Is the address right(.|\n)*Go on with: limner caption again"
+    with pytest.raises(UserError, match=said):
+        caption(inputs.source(str(photos)), tmp_path / "captions.jsonl", **options)
+
+
+def test_a_server_that_is_still_starting_is_waited_for(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint, "FIRST_SECONDS", 0.0)
+    loading = [{"status": 503}, {"status": 503}, {"answer": "ready"}]
+    with ChatServer(tmp_path / "server", [{"when": "", "steps": loading}]) as server:
+        assert through(server, photos, tmp_path / "captions.jsonl", batch=1).written == 6
+
+
 def test_a_job_that_ends_leaves_no_request_and_no_thread_behind(tmp_path):
     bulk_jobs.photos(tmp_path / "photos", 12)
     slow, before = answers(delay=60), set(threading.enumerate())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from torch import nn
 import tiny
 import tiny_vl
 from limner import captioners, component
+from limner.captioners.lean_steps import LeanSteps
 from limner.captioners.packing import Slots, sharing
+from limner.captioners.prefix_inputs import PrefixInputs
 from limner.captioners.prefixed import PrefixedPolicy
 from limner.captioners.qwen_vl import Captioner as Qwen
 from limner.captioners.search import sample
@@ -123,8 +126,9 @@ def test_eager_attention_and_rows_alone_give_the_same(checkpoints, build) -> Non
     tokens, mask, _ = captions_of(policy, 12)
     inputs = policy.encode(samples())
     packed = policy.logprobs(inputs, tokens, mask)
-    policy.lm.found["packs"] = False
-    torch.testing.assert_close(policy.logprobs(inputs, tokens, mask), packed, rtol=1e-4, atol=2e-5)
+    for way in ("lean", "packs"):
+        policy.lm.found[way] = False
+        torch.testing.assert_close(policy.logprobs(inputs, tokens, mask), packed, rtol=1e-4, atol=2e-5)
     policy.model.set_attn_implementation("eager")
     policy.lm.found.clear()
     torch.testing.assert_close(policy.logprobs(inputs, tokens, mask), packed, rtol=1e-4, atol=2e-5)
@@ -146,10 +150,11 @@ def test_captions_that_share_a_row_while_they_grow(checkpoints, build) -> None:
             kind(policy.lm, prefix, 5), 20, decoding, policy.lm.eos_ids, policy.lm.pad_id,
             torch.Generator().manual_seed(0), policy.lm.never,
         )
-        for kind in (SharedSteps, CachedSteps)
+        for kind in (SharedSteps, CachedSteps, *[LeanSteps] * policy.lm.leans())
     ]  # fmt: skip
-    assert torch.equal(made[0].tokens, made[1].tokens)
-    torch.testing.assert_close(made[0].logprobs, made[1].logprobs, rtol=1e-4, atol=2e-5)
+    for other in made[1:]:
+        assert torch.equal(made[0].tokens, other.tokens)
+        torch.testing.assert_close(made[0].logprobs, other.logprobs, rtol=1e-4, atol=2e-5)
     assert len(set(made[0].caption_mask.sum(1).tolist())) > 4, "captions of one length would test nothing"
 
 
@@ -210,6 +215,7 @@ def test_a_picture_is_encoded_once_and_its_prompt_prefilled_once_for_all_its_cap
         assert seen == {"pictures": 4, "tokens": 4 * prompt + 24 * 7}
     with counted(policy) as seen:
         for _, part in micro_batches(rollouts, 12):
+            assert isinstance(part.inputs, PrefixInputs)
             policy.logprobs(part.inputs, part.tokens, part.caption_mask).sum().backward()
     assert seen == {"pictures": 0, "tokens": 4 * prompt + 24 * 7}
 
@@ -260,7 +266,7 @@ def test_rows_are_not_much_longer_than_the_prefix() -> None:
 
 
 def test_pixels_bound_the_number_of_image_tokens(checkpoints) -> None:
-    def tokens(**pixels: int) -> int:
+    def tokens(**pixels: Any) -> int:
         settings = Qwen(path=str(checkpoints[tiny_vl.qwen2_5_vl]), prompt=PROMPT, **pixels)
         policy = settings.load(device=torch.device("cpu"), dtype=torch.float32)
         return policy.features(policy.encode(tiny.samples(1))).shape[1]

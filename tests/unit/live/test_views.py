@@ -6,6 +6,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from limner import cli_watch
 from limner.errors import UserError
 from limner.live import watch as watching
 from limner.live.follow import Runs
@@ -161,3 +162,8 @@ def test_an_empty_folder_says_so(tmp_path, capsys):
     assert "no runs yet" in capsys.readouterr().out
     with pytest.raises(UserError, match="runs: none"):
         watch(tmp_path, run="one", once=True)
+
+
+def test_what_the_page_does_not_know_is_refused(tmp_path):
+    with pytest.raises(UserError, match="leave --run and --once out"):
+        cli_watch.watch(tmp_path, once=True, page=True)

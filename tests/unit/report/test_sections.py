@@ -15,7 +15,7 @@ M, D = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 def pieces(caption, *facts):
-    rows = [{"start": s, "end": e, "true": t, "kind": k} for s, e, t, k in facts]
+    rows = tuple({"start": s, "end": e, "true": t, "kind": k} for s, e, t, k in facts)
     return [(piece.text, piece.state) for piece in gallery._pieces(Row("x", caption, {}, rows))]
 
 
@@ -59,6 +59,8 @@ def test_the_gallery_pairs_captions_by_id_and_shows_the_worst(tmp_path):
         assert item.picture is not None
         assert item.picture.startswith("data:image/png;base64,")
         assert item.hard_edges
+        assert item.before is not None
+        assert item.after is not None
         assert len(item.before.pieces) <= len(item.after.pieces)
 
 
@@ -66,7 +68,7 @@ def test_photographs_have_pictures_by_their_file_names_and_no_facts(tmp_path):
     found = gallery.build(RunFiles(make_photographs(tmp_path)))
     assert not found.facts
     assert found.worst == ()
-    assert found.shown[0].picture.startswith("data:image/jpeg;base64,")
+    assert (found.shown[0].picture or "").startswith("data:image/jpeg;base64,")
     assert not found.shown[0].hard_edges
 
 
@@ -103,6 +105,7 @@ def test_heat_is_the_distance_from_the_median_return(tmp_path):
     assert [token.text for token in tokens] == ["an", "image", "of", "a", "star", "</s>"]
     assert [token.earned.side for token in tokens] == ["less"] * 3 + ["more"] * 3
     assert tokens[0].earned.strength == 1.0
+    assert tokens[0].value is not None
     assert tokens[0].value.strength == pytest.approx(1.0 / 2.5)
     assert step.captions[0].parts == (("itm", "0.500"), ("bad phrases", f"{M}3.00"))
 
@@ -238,11 +241,14 @@ def test_longer_captions_alone_make_no_headline(tmp_path):
 def test_rows_of_the_table_have_places_on_one_axis(tmp_path):
     found = measured.table(RunFiles(make(tmp_path)))
     recall = next(row for row in found.rows if row.title == "CLIP recall R@1")
+    assert recall.before is not None
+    assert recall.after is not None
     assert recall.before.at == pytest.approx(100 / 24, abs=0.01)
     assert recall.after.at == 100.0
     assert recall.verdict == "clearly higher"
     for row in found.rows:
         for cell in (row.before, row.after):
+            assert cell is not None
             assert 0 <= cell.low <= cell.at <= cell.high <= 100
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +22,7 @@ from PIL import Image
 
 import nasty_files
 import served
+from limner.serve import wire
 from limner.serve.house import House
 from limner.serve.metrics import Metrics
 from limner.serve.settings import Limits, Service
@@ -247,6 +251,28 @@ def test_whoever_leaves_takes_the_request_along(stream: bool) -> None:
         assert b"limner_requests_inside 0.0" in client.get("/metrics").content
 
 
+def test_a_request_that_waits_holds_its_pictures_and_not_its_body() -> None:
+    scribe = Scribe()
+    scribe.go.clear()
+    with service(scribe) as (client, _), ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(client.post, CHAT, json=changed())
+        while not scribe.batches:
+            time.sleep(0.01)
+        held = [thing.messages for thing in gc.get_objects() if isinstance(thing, wire.ChatRequest)]
+        scribe.go.set()
+        assert answer.result().status_code == 200
+    assert held
+    assert not any(held)
+
+
+def test_a_captioner_that_has_stopped_is_said_to_be_ill() -> None:
+    with service() as (client, house):
+        assert client.get("/health").json() == {"status": "ok", "model": "world:captioner", "waiting": 0}
+        house.batcher.close()
+        assert problem(client.get("/health")) == (503, "stopped")
+        assert problem(client.post(CHAT, json=changed())) == (503, "failed")
+
+
 def test_a_defect_says_nothing_about_the_server() -> None:
     scribe = Scribe()
     scribe.fails = True
@@ -254,6 +280,14 @@ def test_a_defect_says_nothing_about_the_server() -> None:
         for stream in (False, True):
             answer = client.post(CHAT, json=changed(stream=stream))
             assert problem(answer) == (500, "failed")
+
+
+def test_the_metrics_of_the_page_are_those_that_are_counted(client: httpx.Client) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf8")
+    written = set(re.findall(r"`(limner_\w+)`", page.partition("## Metrics")[2].partition("\n## ")[0]))
+    text = client.get("/metrics").text
+    counted = dict(re.findall(r"^# TYPE (\w+) (\w+)", text, re.MULTILINE))
+    assert written == {name for name in counted if not name.endswith("_created")}
 
 
 def test_everything_is_counted() -> None:

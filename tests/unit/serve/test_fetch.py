@@ -10,8 +10,11 @@ from typing import ClassVar
 
 import pytest
 
+import nasty_files
 from limner.serve.fetch import Fetcher, is_public
+from limner.serve.media import Medium, Opener
 from limner.serve.problems import Problem
+from limner.serve.settings import Limits
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,6 +35,10 @@ class Handler(BaseHTTPRequestHandler):
             for _ in range(100):
                 self.wfile.write(b"x")
                 time.sleep(0.05)
+        elif kind == "image":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(nasty_files.png(30, 20))
         else:
             self.send_response(200 if kind == "picture" else 404)
             self.end_headers()
@@ -72,6 +79,18 @@ def said(fetcher: Fetcher, url: str) -> tuple[int, str | None]:
 def test_the_picture_comes_from_the_address_that_was_checked(port: int) -> None:
     assert fetcher(port).get(f"http://good.test:{port}/picture/12") == b"p" * 12
     assert Handler.seen == [(f"good.test:{port}", "/picture/12")]
+
+
+def test_what_is_fetched_is_opened_like_any_picture(port: int) -> None:
+    opener = Opener(Limits(pixels=600), fetcher(port))
+    (image,) = opener.open([Medium(f"http://good.test:{port}/image", False, "messages.0.content.0")])
+    assert image.size == (30, 20)
+    small = Opener(Limits(pixels=599), fetcher(port))
+    for asked, path in ((opener, "picture"), (small, "image"), (opener, "nothing")):
+        with pytest.raises(Problem) as caught:
+            asked.open([Medium(f"http://good.test:{port}/{path}", False, "messages.0.content.0")])
+        assert caught.value.param == "messages.0.content.0"
+        assert caught.value.code == ("image_unavailable" if path == "nothing" else "invalid_image")
 
 
 def test_a_redirect_is_followed_where_it_may_lead(port: int) -> None:

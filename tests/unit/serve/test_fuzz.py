@@ -42,7 +42,10 @@ def refused(answer: httpx.Response) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("path", "mode"),
-    [(CHAT, GenerationMode.NEGATIVE), *((path, GenerationMode.POSITIVE) for path in PATHS)],
+    [
+        (CHAT, GenerationMode.NEGATIVE),
+        *((path, GenerationMode.POSITIVE) for path in (*PATHS, "/v1/models/{name}")),
+    ],
 )
 def test_requests_that_schemathesis_makes_up(url: str, path: str, mode: GenerationMode) -> None:
     document = httpx.get(f"{url}/openapi.json").json()
