@@ -17,6 +17,7 @@ from limner import (
     cli_evaluate,
     cli_export,
     cli_measure,
+    cli_plan,
     cli_score,
     cli_serve,
     cli_watch,
@@ -187,6 +188,7 @@ app.command()(cli_score.score)
 app.command()(cli_assemble.assemble)
 app.command()(cli_export.export)
 app.command()(cli_measure.report)
+app.command()(cli_plan.plan)
 app.command()(cli_serve.serve)
 app.command()(cli_watch.watch)
 app.add_typer(cli_evaluate.app, name="evaluate")

@@ -21,6 +21,7 @@ from limner.config import load_resolved
 from limner.devices import torch_device, torch_dtype
 from limner.errors import UserError
 from limner.export_place import check_file, check_folder, written
+from limner.model_card import Exported
 from limner.paths import resolve
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.\-]*")
@@ -116,12 +117,15 @@ def export(
         if out is not None:
             beside = stack.enter_context(written(out))
             save_merged(policy, beside, dtype=number)
-            model_card.write(beside, run, which, policy, name=out.resolve().name, told=card)
+            held = Exported(out.resolve().name)
+            model_card.write(beside, run, which, policy, exported=held, told=card)
         if adapters is not None:
             beside = stack.enter_context(written(adapters))
-            base, name = model_card.public(policy.settings.path), adapters.resolve().name
-            export_adapters.save(policy, beside, base=base, alone=partial is not None, dtype=number)
-            model_card.write(beside, run, which, policy, name=name, told=card, adapters=True)
+            base, alone = model_card.public(policy.settings.path), partial is not None
+            export_adapters.save(policy, beside, base=base, alone=alone, dtype=number)
+            rest = partial.name if partial is not None and export_adapters.changed(policy) else ""
+            held = Exported(adapters.resolve().name, adapters=True, rest=rest)
+            model_card.write(beside, run, which, policy, exported=held, told=card)
         if partial is not None:
             _save_partial(policy, stack.enter_context(written(partial)), partial.suffix)
     return policy

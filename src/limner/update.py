@@ -47,7 +47,11 @@ class Optimiser:
         """Make the optimiser; `lr` replaces the recipe's rate."""
         self.parameters, self.update, self.lr = dict(parameters), update, lr
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[update.optimiser]
-        self.torch = kind(self.parameters.values(), lr=update.lr, weight_decay=update.weight_decay)
+        # In one call where it can be: of all parameters on a CPU, unless they are parts of sharded ones.
+        fused = all(type(p) is nn.Parameter and p.device.type == "cpu" for p in self.parameters.values())
+        self.torch = kind(
+            self.parameters.values(), lr=update.lr, weight_decay=update.weight_decay, fused=fused
+        )
 
     def zero_grad(self) -> None:
         """Forget gradients."""

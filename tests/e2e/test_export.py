@@ -11,11 +11,13 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from peft import PeftModel
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration
+from typer.testing import CliRunner
 
 import tiny
-from limner import captioners, config, model_card
+from limner import captioners, cli, config, model_card
 from limner.captioners.blip2 import Captioner
 from limner.decoding import Decoding
 from limner.errors import UserError
@@ -24,6 +26,7 @@ from limner.export import Card, export, load_run
 from limner.paths import resolve
 from limner.run import read_metrics
 from limner.train import train
+from limner.types import Sample
 
 HOW = {
     "do_sample": False,
@@ -77,6 +80,16 @@ def test_plain_transformers_captions_identically(run: Path, tmp_path: Path) -> N
     assert not before(), "nothing is trained unless it is asked for"
 
 
+def test_the_code_in_the_docs_captions_as_the_policy(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    policy = export(run, tmp_path / "captioner")
+    tiny.samples(1)[0].image.save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    said = printed(Path(__file__).parents[2] / "docs" / "export.md", capsys)
+    shown = Sample("photo", (Image.open("photo.jpg").convert("RGB"),))
+    decoding = Decoding(do_sample=False, num_beams=5, max_new_tokens=60)
+    assert said == policy.caption([shown], decoding)[0] + "\n"
+
+
 def test_the_export_is_the_trained_model(run: Path, tmp_path: Path) -> None:
     trained = load_run(run, "last", device="cpu").trained()
     export(run, tmp_path / "captioner", which="last")
@@ -109,7 +122,9 @@ def test_the_published_partial_form_is_whole_and_fits_plain_transformers(run: Pa
     assert {name.split(".")[0] for name in found.missing_keys} == {"vision_model", "language_model"}
 
 
-def test_adapters_and_the_rest_are_the_whole_model(lora_run: Path, tmp_path: Path) -> None:
+def test_adapters_and_the_rest_are_the_whole_model(
+    lora_run: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
     """The published form for what stands before the language model, PEFT for the LoRA in it."""
     policy = export(lora_run, tmp_path / "whole", adapters=tmp_path / "lora", partial=tmp_path / "rest.pt")
     whole = Blip2ForConditionalGeneration.from_pretrained(tmp_path / "whole").state_dict()
@@ -122,8 +137,20 @@ def test_adapters_and_the_rest_are_the_whole_model(lora_run: Path, tmp_path: Pat
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
         model = PeftModel.from_pretrained(model, tmp_path / "lora").merge_and_unload()
+        tiny.samples(1)[0].image.save(tmp_path / "photo.jpg")
+        monkeypatch.chdir(tmp_path)
+        said = [printed(Path(folder, "README.md"), capsys) for folder in ("whole", "lora")]
     for name, tensor in model.state_dict().items():  # one is rounded to half precision
         torch.testing.assert_close(tensor, whole[name], rtol=1e-3, atol=1e-5, msg=name)
+    assert said[0] == said[1] != ""
+    assert "rest.pt, which was written beside them, holds the rest" in Path("lora", "README.md").read_text()
+
+
+def printed(page: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the Python of a page prints."""
+    capsys.readouterr()
+    exec(page.read_text().partition("```python\n")[2].partition("```")[0], {})
+    return capsys.readouterr().out
 
 
 def test_what_cannot_be_exported_is_a_clear_error(run: Path, tmp_path: Path) -> None:
@@ -244,6 +271,10 @@ def test_the_card_of_adapters_and_of_a_run_without_samples(lora_run: Path, tmp_p
     shutil.rmtree(run / "samples")
     rows = [{"id": f"{n}.jpg", "reason": "not an image" if n else "empty file"} for n in range(3)]
     (run / "rejects.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    logged = [
+        json.loads(line) | {"refused": 1.0} for line in (run / "metrics.jsonl").read_text().splitlines()
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
     export(run, adapters=tmp_path / "lora")
     card = ModelCard.load(tmp_path / "lora" / "README.md")
     assert card.data.to_dict() == {
@@ -252,9 +283,22 @@ def test_the_card_of_adapters_and_of_a_run_without_samples(lora_run: Path, tmp_p
     }  # fmt: skip
     assert "| rejected | 3: 2 x not an image; 1 x empty file |" in card.text
     assert "was not measured by its run" in card.text
+    assert "- From the run's own watch: 1 step was refused" in card.text
     assert "cross-entropy on reference captions" in card.text
     assert "limner serve" not in card.text, "it reads no adapters"
     assert not (tmp_path / "lora" / "images").exists()
+
+
+def test_the_command_passes_its_options_on(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--dtype", "bfloat16", "--samples", "0", "--license", "mit", "--checkpoint", "2"]
+    done = CliRunner().invoke(cli.app, ["export", str(run), "-o", str(out), *options])
+    assert (done.exit_code, done.stdout) == (0, f"{out}\n")
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+    text = (out / "README.md").read_text()
+    assert "license: mit" in text
+    assert "step 2 of its run" in text
+    assert not (out / "images").exists()
 
 
 def test_a_run_leaves_what_the_docs_say(run: Path) -> None:

@@ -13,6 +13,7 @@ from limner import component, config
 from limner.caption import caption
 from limner.decoding import Decoding
 from limner.errors import UserError
+from limner.export import export
 from limner.rewards.base import plain
 from limner.run import read_metrics
 from limner.train import train
@@ -129,3 +130,6 @@ run: {{name: mine, device: cpu}}
     source = component.find("data", KINDS["data"])(path="list.txt")
     done = caption(source, Path("captions.jsonl"), model=str(folder), decoding=Decoding(do_sample=False))
     assert done.written == 4
+    export(folder, Path("out"))
+    card = Path("out", "README.md").read_text()
+    assert "loads in transformers as `LlavaForConditionalGeneration`" in card

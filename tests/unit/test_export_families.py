@@ -27,6 +27,7 @@ from limner.captioners.prefixed import PrefixedPolicy
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.model_card import usage
+from limner.model_card.usage import Exported
 from limner.types import Sample
 
 PROMPT = "a red"
@@ -172,25 +173,39 @@ def test_settings_of_the_base_s_processor_come_along(tmp_path: Path) -> None:
     assert kept.keys() == {"num_query_tokens", "processor_class"}, "the image processor has its own file"
 
 
-@pytest.mark.parametrize("adapters", [False, True], ids=["merged", "adapters"])
+def without_template(where: Path) -> Path:
+    """A LLaVA that reads a picture and a text, no chat."""
+    tiny_vl.llava(where)
+    (where / "chat_template.jinja").unlink()
+    return where
+
+
 @pytest.mark.parametrize(
-    "build", [tiny.blip2, tiny.blip2_t5, tiny.instructblip, tiny_vl.llava], ids=lambda build: build.__name__
+    ("build", "adapters"),
+    [
+        *[(tiny.blip2, True), (tiny.blip2_t5, False), (tiny.instructblip, False), (tiny.instructblip, True)],
+        *[(tiny_vl.llava, False), (tiny_vl.llava, True), (without_template, True)],
+    ],
 )
 def test_the_card_s_code_writes_the_policy_s_captions(
     build: Build, adapters: bool, bases, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     """Those of the other families need torchvision, which their processors load for videos."""
-    size = {} if build is tiny_vl.llava else {"image_size": 32}
-    policy = trained(bases[build], "lora(q,v)", **size)
+    base = bases.get(build) or str(build(tmp_path / "base"))
+    size = {} if build in (tiny_vl.llava, without_template) else {"image_size": 32}
+    policy = trained(base, "lora(q,v)", **size)
     sample = tiny.samples(1)[0]
     sample.image.save(tmp_path / "photo.jpg", quality=100)
     monkeypatch.chdir(tmp_path)
     if adapters:
         export_adapters.save(policy, Path("made"), base="base", alone=False)
-        Path("base").symlink_to(bases[build])
+        if build in bases:
+            Path("base").symlink_to(base)
     else:
         export.save_merged(policy, Path("made"))
-    text = usage.code(policy, "made", SHORT, adapters=adapters).replace(bases[build], "base")
+    text = usage.code(policy, Exported("made", adapters=adapters), SHORT).replace(
+        json.dumps(Path(base).name), '"base"'
+    )
     capsys.readouterr()
     exec(text, {})
     from PIL import Image
@@ -202,6 +217,6 @@ def test_the_card_s_code_writes_the_policy_s_captions(
 
 def test_the_card_s_code_needs_nothing_of_limner(bases, tmp_path: Path) -> None:
     policy = trained(bases[tiny.blip2], "lora(q,v)")
-    text = usage.code(policy, "made", SHORT, adapters=True)
+    text = usage.code(policy, Exported("made", adapters=True), SHORT)
     assert "limner" not in text
     subprocess.run([sys.executable, "-c", f"import ast; ast.parse({text!r})"], check=True)

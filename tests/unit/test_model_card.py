@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 import made_up_run
-from limner.model_card import licence, samples
+from limner.data import folder, mixture, world_videos
+from limner.model_card import facts, licence, samples
 from limner.model_card.text import LONGEST, fenced, plain, public
 
 
-def base(folder: Path, card: str) -> str:
-    (folder / "README.md").write_text(card)
-    return str(folder)
+def base(where: Path, card: str) -> str:
+    (where / "README.md").write_text(card)
+    return str(where)
 
 
 def test_the_licence_is_the_base_model_s_unless_one_is_given(tmp_path: Path) -> None:
@@ -67,6 +68,13 @@ def test_what_is_published_of_a_recipe_names_no_folder_and_no_address() -> None:
         "captioner": "Salesforce/blip2-opt-2.7b", "near": "photos/", "weight": 0.5, "prompt": "a photo of",
         "world": "world:test", "url": "(an endpoint)", "none": None,
     }  # fmt: skip
+
+
+def test_sources_of_videos_are_known_in_mixtures_and_named_without_folders() -> None:
+    clips, photos = world_videos.Source(split="train"), folder.Source(path="/data/secret/photos")
+    both = mixture.Source(parts={"a": photos, "b": clips}, ratio={"a": 7, "b": 1})
+    assert [facts._videos(source) for source in (clips, photos, both)] == [True, False, True]
+    assert facts._source(both) == "7 x photos + 1 x world:videos-train"
 
 
 def test_samples_are_evenly_spaced_and_of_the_run_s_folder(tmp_path: Path) -> None:

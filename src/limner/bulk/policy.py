@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def author(
     return PolicyAuthor(policy, decoding, PolicyJudge.load(rewards, policy) if rewards else None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class PolicyAuthor:
     """A loaded captioner."""
 
@@ -55,6 +56,9 @@ class PolicyAuthor:
     """How captions are drawn."""
     judge: PolicyJudge | None = None
     """What says how good a candidate is; its mean log-probability if None."""
+    most: float = math.inf
+    """What fits into the device's memory at once, once a batch did not: pixels where images keep their shape,
+    else pictures."""
 
     @property
     def shaped(self) -> bool:
@@ -76,7 +80,7 @@ class PolicyAuthor:
         def made(part: Sequence[Sample]) -> Sequence[Text]:
             return [Text(text) for text in self.policy.caption(part, self.decoding, prompt=prompt)]
 
-        return _that_fits(samples, made)
+        return self._that_fits(samples, made)
 
     def drafts(
         self, samples: Sequence[Sample], prompt: str | None, *, count: int, seed: int
@@ -86,7 +90,7 @@ class PolicyAuthor:
         def made(part: Sequence[Sample]) -> Sequence[Sequence[Draft]]:
             return self._drafts(part, prompt, count, seed)
 
-        return _that_fits(samples, made)
+        return self._that_fits(samples, made)
 
     def _drafts(
         self, samples: Sequence[Sample], prompt: str | None, count: int, seed: int
@@ -103,18 +107,24 @@ class PolicyAuthor:
         rows = [Draft(text, score) for text, score in zip(texts, scores, strict=True)]
         return [rows[start : start + count] for start in range(0, len(rows), count)]
 
+    def _that_fits(
+        self, samples: Sequence[Sample], made: Callable[[Sequence[Sample]], Sequence[Made]]
+    ) -> Sequence[Made | Reject]:
+        """A batch that does not fit into the device's memory is halved until it does; so are later ones."""
+        size = self._size(samples)
+        if len(samples) == 1 or size <= self.most:
+            try:
+                return made(samples)
+            except torch.OutOfMemoryError:
+                if len(samples) == 1:
+                    return [Reject("too little memory on the device to caption it")]
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.most = size / 2
+            _log.warning("%d images do not fit into the device's memory: captioned in halves", len(samples))
+        half = len(samples) // 2
+        return [*self._that_fits(samples[:half], made), *self._that_fits(samples[half:], made)]
 
-def _that_fits(
-    samples: Sequence[Sample], made: Callable[[Sequence[Sample]], Sequence[Made]]
-) -> Sequence[Made | Reject]:
-    """A batch that does not fit into the device's memory is halved until it does."""
-    try:
-        return made(samples)
-    except torch.OutOfMemoryError:
-        if len(samples) == 1:
-            return [Reject("too little memory on the device to caption it")]
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    half = len(samples) // 2
-    _log.warning("%d images do not fit into the device's memory: captioned in halves", len(samples))
-    return [*_that_fits(samples[:half], made), *_that_fits(samples[half:], made)]
+    def _size(self, samples: Sequence[Sample]) -> int:
+        images = [image for sample in samples for image in sample.media]
+        return sum(image.width * image.height for image in images) if self.shaped else len(images)

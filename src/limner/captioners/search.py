@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,7 +16,6 @@ from transformers import (
 from transformers.generation.logits_process import (
     MinNewTokensLengthLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
-    SuppressTokensLogitsProcessor,
 )
 
 from limner.captioners.base import Generated
@@ -62,41 +61,44 @@ def sample(
     """
     logits = steps.logits(None)
     device = logits.device
-    filters = _filters(decoding, eos_ids, device, never)
-    eos = torch.tensor(eos_ids, device=device)
+    filters, eos = _filters(decoding, eos_ids, device), torch.tensor(eos_ids, device=device)
+    banned = torch.tensor(never, device=device, dtype=torch.long)
     tokens = torch.full((rows, decoding.max_new_tokens), pad_id, device=device)
-    caption_mask = torch.zeros_like(tokens, dtype=torch.bool)
     logprobs = torch.zeros(tokens.shape, dtype=torch.float32, device=device)
-    ended = torch.zeros(rows, dtype=torch.bool, device=device)
     held = torch.arange(rows, device=device)  # which row each line of the cache belongs to
+    over = torch.zeros(rows, dtype=torch.bool, device=device)  # which lines have ended
+    lengths = torch.full((rows,), decoding.max_new_tokens, device=device)
     for t in range(decoding.max_new_tokens):
-        scores = filters(tokens[held, :t], logits)
+        scores = logits.index_fill(1, banned, -torch.inf) if never else logits
+        if filters:
+            scores = filters(tokens[held, :t], scores)  # type: ignore[arg-type]
         if not decoding.do_sample:
             chosen = scores.argmax(-1)
         elif isinstance(generator, Stepwise):
             chosen = generator.draw(scores.softmax(-1), held, t)
         else:
             chosen = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
-        growing = ~ended[held]
-        chosen = chosen.where(growing, torch.full_like(chosen, pad_id))
-        tokens[held, t] = chosen
-        caption_mask[held, t] = growing
         picked = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
-        logprobs[held, t] = picked.where(growing, torch.zeros_like(picked))
-        ended[held] |= torch.isin(chosen, eos) & growing
+        chosen = chosen.masked_fill(over, pad_id)
+        tokens[held, t] = chosen
+        logprobs[held, t] = picked.masked_fill_(over, 0.0)
+        now = torch.isin(chosen, eos) & ~over
+        lengths[held[now]] = t + 1
+        over |= now
         if isinstance(generator, Stepwise):
-            generator.see(held, chosen, ended[held])
-        left = ~ended[held]
-        count = int(left.sum())
+            generator.see(held, chosen, over)
+        count = len(held) - int(over.sum())
         if count == 0 or t + 1 == decoding.max_new_tokens:
             break
         if count < COMPACT_BELOW * len(held):
-            keep = left.nonzero()[:, 0]
+            keep = (~over).nonzero()[:, 0]
             steps.keep(keep)
-            held, chosen = held[keep], chosen[keep]
+            held, chosen, over = held[keep], chosen[keep], over[keep]
         logits = steps.logits(chosen)
-    width = int(caption_mask.sum(1).max())
-    return Generated(tokens[:, :width], caption_mask[:, :width], logprobs[:, :width], ended)
+    width = int(lengths.max())
+    caption_mask = torch.arange(width, device=device) < lengths[:, None]
+    ended = torch.isin(tokens.gather(1, lengths[:, None] - 1), eos)[:, 0]
+    return Generated(tokens[:, :width], caption_mask, logprobs[:, :width], ended)
 
 
 def chosen_logprobs(
@@ -158,13 +160,9 @@ class BehindPrompt(LogitsProcessor):
         return self.processor(input_ids[:, self.length :], scores)  # type: ignore[arg-type]
 
 
-def _filters(
-    decoding: Decoding, eos_ids: Sequence[int], device: torch.device, never: Sequence[int]
-) -> Callable[..., torch.Tensor]:
+def _filters(decoding: Decoding, eos_ids: Sequence[int], device: torch.device) -> LogitsProcessorList:
     """What changes the logits before a token is chosen, in transformers' order."""
     out = LogitsProcessorList()
-    if never:
-        out.append(SuppressTokensLogitsProcessor(list(never), device=str(device)))
     if decoding.no_repeat_ngram_size:
         out.append(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram_size))
     if decoding.min_new_tokens:

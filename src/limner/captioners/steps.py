@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -111,7 +112,7 @@ class SharedSteps:
     def __init__(self, lm: PrefixedLM, prefix: Prefix, captions: int):
         """Prefill B prefixes, once for `captions` captions each."""
         self.lm, self.captions = lm, captions
-        self.filled = lm.prefill(prefix, growing())
+        self.last = self.prefill(prefix)
         rows, length = prefix.ids.shape
         device = prefix.ids.device
         self.slot = torch.arange(rows * captions, device=device)
@@ -127,10 +128,16 @@ class SharedSteps:
         self.next = prefix.after
         self.end = length
 
+    def prefill(self, prefix: Prefix) -> torch.Tensor:
+        """(B, H) the hidden states that predict the first tokens; `layers` hold keys and values then."""
+        self.filled = self.lm.prefill(prefix, growing())
+        self.layers: Sequence[Any] = self.filled.cache.layers
+        return self.filled.last
+
     def logits(self, chosen: torch.Tensor | None) -> torch.Tensor:
         """(lines, V) float32 after the tokens (lines,) chosen last; None before the first."""
         if chosen is None:
-            return self.lm.head(self.filled.last).repeat_interleave(self.captions, 0)
+            return self.lm.head(self.last).repeat_interleave(self.captions, 0)
         rows, width = self.number.shape
         tokens = chosen.new_full((rows * width,), self.lm.pad_id)
         tokens[self.slot] = chosen
@@ -162,7 +169,7 @@ class SharedSteps:
         owner = self.owner[images]
         seen = (owner == PROMPT) | ((owner[..., None] == self.number[:, None]).any(-1) & (owner >= 0))
         order = (~seen).long().argsort(dim=1, stable=True)[:, : int(seen.sum(1).max())]
-        for layer in self.filled.cache.layers:
-            layer.take(images, order)  # type: ignore[union-attr]
+        for layer in self.layers:
+            layer.take(images, order)
         self.owner = owner.masked_fill(~seen, NOBODY).gather(1, order)
         self.place, self.next = self.place[images].gather(1, order), self.next[images]

@@ -16,7 +16,9 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
+from limner.captioners import lean
 from limner.captioners.base import Generated
+from limner.captioners.lean_steps import LeanSteps, bare
 from limner.captioners.packing import Slots, added, sharing
 from limner.captioners.prefix_inputs import Prefix
 from limner.captioners.search import BehindPrompt, beam_settings, chosen_logprobs, cut_at_end, sample
@@ -65,6 +67,11 @@ class PrefixedLM:
         return self.model.base_model
 
     @property
+    def text(self) -> Any:
+        """The language model without its output layer."""
+        return self.core.get_decoder()
+
+    @property
     def text_config(self) -> Any:
         """The settings of the language model."""
         return self.model.config.get_text_config()
@@ -78,7 +85,7 @@ class PrefixedLM:
     def prefill(self, prefix: Prefix, cache: Cache | None = None) -> Filled:
         """Send a prefix through the model's own forward: its masks, its positions, its image tokens."""
         cache = self.new_cache() if cache is None else cache
-        out = self.core(**self._prompt(prefix), past_key_values=cache, use_cache=True)
+        out = self.core(**self.prompt(prefix), past_key_values=cache, use_cache=True)
         return Filled(cache, out.last_hidden_state[:, -1])
 
     def new_cache(self) -> DynamicCache:
@@ -125,6 +132,8 @@ class PrefixedLM:
         """
         if not self.packs():
             return self._alone(prefix, tokens, caption_mask)
+        if self.leans() and lean.few_scores(self.text, prefix.ids.shape[1] + tokens.shape[1]):
+            return lean.states(self, prefix, tokens, caption_mask)
         return self._shared(prefix, tokens, caption_mask)
 
     def logprobs(
@@ -163,19 +172,25 @@ class PrefixedLM:
         )
         if decoding.num_beams > 1:
             return self._beams(prefix, decoding, captions)
-        shared = captions > 1 and self.packs() and self._less_read(captions, prefix.ids.shape[1], longest)
-        steps = (SharedSteps if shared else CachedSteps)(self, prefix, captions)
+        steps = self._steps(captions, prefix.ids.shape[1], longest)(self, prefix, captions)
         rows = len(prefix.ids) * captions
         return sample(steps, rows, decoding, self.eos_ids, self.pad_id, generator, self.never)
+
+    def _steps(self, captions: int, length: int, tokens: int) -> type[CachedSteps | SharedSteps]:
+        """The way to generate `captions` of so many tokens, behind a prefix of `length`."""
+        if captions == 1 or not self.packs():
+            return CachedSteps
+        if self.leans() and bare(self.text):
+            return LeanSteps
+        return SharedSteps if self._less_read(captions, length, tokens) else CachedSteps
 
     def _less_read(self, captions: int, length: int, tokens: int) -> bool:
         """Whether fewer keys are read where captions share a row, for a prefix of `length`, at the end.
 
         Behind a mask, torch's attention copies the keys that several heads share for each of them.
         """
-        config = self.text_config
-        heads = config.num_attention_heads
-        copies = heads // (getattr(config, "num_key_value_heads", None) or heads)
+        heads = self.text_config.num_attention_heads
+        copies = heads // (getattr(self.text_config, "num_key_value_heads", None) or heads)
         return copies * (length + captions * tokens) < captions * (length + tokens)
 
     def packs(self) -> bool:
@@ -187,6 +202,10 @@ class PrefixedLM:
         if "packs" not in self.found:
             self.found["packs"] = self._try_out()
         return self.found["packs"]
+
+    def leans(self) -> bool:
+        """Whether its layers can be computed with fewer calls, as nothing has been put around them since."""
+        return self.packs() and self.found.get("lean", False) and lean.fits(self.text)
 
     @torch.no_grad()
     def _try_out(self) -> bool:
@@ -217,6 +236,9 @@ class PrefixedLM:
             )
         attention = self.text_config._attn_implementation
         masked = self.kinds() is not None and attention in ("sdpa", "eager")  # takes a mask of ours
+        leans = self.packed and masked and self.kinds() == ("full_attention",) and lean.fits(self.text)
+        leans = leans and equal(self.head(lean.states(self, prefix, tokens, mask)))
+        self.found["lean"] = leans and (not bare(self.text) or equal(stepped(LeanSteps(self, prefix, 3))))
         if self.packed and masked and equal(self.head(self._shared(prefix, tokens, mask))):
             return equal(stepped(SharedSteps(self, prefix, 3)))
         if not equal(self.head(self._alone(prefix, tokens, mask))):
@@ -235,7 +257,7 @@ class PrefixedLM:
         """(rows, T) positions of text as the model takes them."""
         return positions.expand(3, -1, -1) if self.axes == 3 else positions
 
-    def _prompt(self, prefix: Prefix) -> dict[str, Any]:
+    def prompt(self, prefix: Prefix) -> dict[str, Any]:
         """The arguments of the model's forward for a prefix."""
         given: dict[str, Any] = {
             "input_ids": prefix.ids,
@@ -302,7 +324,7 @@ class PrefixedLM:
         """`states` with a row a caption, the prefix before each of them, and no cache."""
         captions = len(tokens) // len(prefix.ids)
         rows = prefix.repeat(captions)
-        given = self._prompt(rows)
+        given = self.prompt(rows)
         width = tokens.shape[1] - 1
         later = torch.arange(width, device=tokens.device)
         positions = self._axes(rows.after[:, None] + later)

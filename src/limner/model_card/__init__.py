@@ -12,19 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limner import __version__
 from limner.model_card import facts, licence, samples, usage
 from limner.model_card.text import fenced, plain, public
+from limner.model_card.usage import Exported
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
     from limner.export import Card
 
-__all__ = ["public", "write"]
+__all__ = ["Exported", "public", "write"]
 IMAGES = "images"
 """The folder of pictures beside the card."""
 
 
-def write(
-    folder: Path, run: Path, which: str, policy: Policy, *, name: str, told: Card, adapters: bool = False
-) -> None:
+def write(folder: Path, run: Path, which: str, policy: Policy, *, exported: Exported, told: Card) -> None:
     """Write README.md, and the pictures it shows, into an export.
 
     Args:
@@ -32,9 +31,8 @@ def write(
         run: the run directory.
         which: the checkpoint: "best", "last" or a step number.
         policy: the captioner of that checkpoint.
-        name: what the model is called, and its folder.
+        exported: what the folder holds, and its name, which becomes the model's.
         told: what the card is told.
-        adapters: whether the export holds adapters instead of the whole model.
     """
     known = facts.gather(run, which, policy)
     shown = samples.choose(run, known, told.samples)
@@ -46,11 +44,11 @@ def write(
         license=granted.license,
         license_name=granted.name,
         license_link=granted.link,
-        library_name="peft" if adapters else "transformers",
+        library_name="peft" if exported.adapters else "transformers",
         pipeline_tag=usage.task(policy),
         base_model=granted.base,
-        base_model_relation=("adapter" if adapters else "finetune") if granted.base else None,
-        tags=known.tags(adapters=adapters),
+        base_model_relation=("adapter" if exported.adapters else "finetune") if granted.base else None,
+        tags=known.tags(adapters=exported.adapters),
     )
     environment = Environment(
         loader=PackageLoader("limner", "model_card"), autoescape=False, trim_blocks=True, lstrip_blocks=True,
@@ -58,8 +56,9 @@ def write(
     )  # fmt: skip
     environment.filters |= {"plain": plain, "fenced": fenced}
     text = environment.get_template("card.md.jinja").render(
-        metadata=metadata.to_yaml(), name=name, known=known, samples=shown, images=IMAGES, licence=granted,
-        adapters=adapters, code=usage.code(policy, name, known.decoding, adapters=adapters),
-        version=__version__, base=public(policy.settings.path),
+        metadata=metadata.to_yaml(), exported=exported, known=known, samples=shown, images=IMAGES,
+        licence=granted, code=usage.code(policy, exported, known.decoding), version=__version__,
+        kind=type(policy.model).__name__,
+        base=public(policy.settings.path),
     )  # fmt: skip
     (folder / "README.md").write_text(text, encoding="utf8", errors="replace")

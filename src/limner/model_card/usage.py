@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from limner.captioners import instructblip, qformer
+from limner.captioners import instructblip, prefixed, qformer
 from limner.decoding import Decoding
 from limner.model_card.text import public
+from limner.paths import WORLD
 
 if TYPE_CHECKING:
     from limner.captioners.base import Policy
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export's folder holds."""
+
+    name: str
+    """Of the folder."""
+    adapters: bool = False
+    """Adapters for the base model; otherwise the whole model."""
+    rest: str = ""
+    """The file with what was trained beside the adapters, where they do not hold it."""
 
 
 def task(policy: Policy) -> str:
@@ -18,67 +32,76 @@ def task(policy: Policy) -> str:
     return "image-to-text" if isinstance(policy, qformer.QFormerPolicy) else "image-text-to-text"
 
 
-def code(policy: Policy, name: str, decoding: Decoding, *, adapters: bool) -> str:
-    """Python that prints the caption of photo.jpg.
+def code(policy: Policy, exported: Exported, decoding: Decoding) -> str:
+    """Python that prints the caption of photo.jpg; empty for a family of which nothing is known here.
 
     Args:
         policy: what was exported.
-        name: the folder of the export.
+        exported: what the export's folder holds.
         decoding: how captions are written.
-        adapters: whether the export holds adapters.
     """
-    base = public(policy.settings.path) if adapters else name
-    made = _qformer if isinstance(policy, qformer.QFormerPolicy) else _chat
-    return "\n".join([*made(policy, name, base, decoding, adapters), ""])
+    kind = type(policy.model).__name__
+    if isinstance(policy, qformer.QFormerPolicy):
+        names, lines = ["AutoImageProcessor", "AutoTokenizer", kind], _qformer(policy, decoding)
+    elif not isinstance(policy, prefixed.PrefixedPolicy):
+        return ""
+    else:
+        names, lines = ["AutoProcessor", kind], _chat(policy, exported, decoding)
+        names += ["AutoImageProcessor"] * exported.adapters
+    torch = ["import torch"] if exported.rest or isinstance(policy, qformer.QFormerPolicy) else []
+    base, world = public(policy.settings.path), policy.settings.path.startswith(WORLD)
+    where = f"resolve({_quoted(base)})" if world else _quoted(base)
+    load = (
+        "load_file(REST)" if exported.rest.endswith(".safetensors") else "torch.load(REST, weights_only=True)"
+    )
+    return "\n".join([
+        *torch,
+        *["from limner.paths import resolve"] * (exported.adapters and world),
+        *["from peft import PeftModel"] * exported.adapters,
+        "from PIL import Image",
+        *["from safetensors.torch import load_file"] * ("load_file" in load and bool(exported.rest)),
+        f"from transformers import {', '.join(sorted(names))}",
+        "",
+        f"PATH = {_quoted(exported.name)}",
+        f"BASE = {where}" if exported.adapters else "BASE = PATH",
+        *[f"REST = {_quoted(exported.rest)}"] * bool(exported.rest),
+        f"model = {kind}.from_pretrained(BASE).eval()",
+        *[f"model.load_state_dict({load}, strict=False)"] * bool(exported.rest),
+        *["model = PeftModel.from_pretrained(model, PATH).eval()"] * exported.adapters,
+        'image = Image.open("photo.jpg").convert("RGB")',
+        *lines,
+        "",
+    ])  # fmt: skip
 
 
-def _qformer(policy: Policy, name: str, base: str, decoding: Decoding, adapters: bool) -> list[str]:
-    kind, reads = type(policy.model).__name__, isinstance(policy, instructblip.InstructBlipPolicy)
-    language = policy.language_model.config
+def _qformer(policy: qformer.QFormerPolicy, decoding: Decoding) -> list[str]:
+    reads = isinstance(policy, instructblip.InstructBlipPolicy)
     given = ["pixel_values=pixels", "input_ids=torch.tensor([ids])"]
     given += ["qformer_input_ids=torch.tensor([asked])"] * reads
-    square = policy.processor.size
-    native = policy.model.config.vision_config.image_size
+    square, native = policy.processor.size, policy.model.config.vision_config.image_size
     given += ["interpolate_pos_encoding=True"] * ((square["height"], square["width"]) != (native, native))
-    ends = policy.lm.eos_ids if isinstance(policy, qformer.QFormerPolicy) else ()
-    given += [f"eos_token_id={list(ends)}", *_decoding(decoding)]
+    given += [f"eos_token_id={list(policy.lm.eos_ids)}", *_decoding(decoding)]
     reader = 'reader = AutoTokenizer.from_pretrained(BASE, subfolder="qformer_tokenizer")'
     return [
-        "import torch",
-        *["from peft import PeftModel"] * adapters,
-        "from PIL import Image",
-        f"from transformers import AutoImageProcessor, AutoTokenizer, {kind}",
-        "",
-        *_names(name, base, adapters),
-        *_model(kind, adapters),
         "tokenizer = AutoTokenizer.from_pretrained(BASE)",
         *[reader] * reads,
         "processor = AutoImageProcessor.from_pretrained(PATH)",
-        'image = Image.open("photo.jpg").convert("RGB")',
         'pixels = torch.as_tensor(processor(images=image, return_tensors="pt")["pixel_values"])',
         f"prompt = {_quoted(policy.settings.prompt)}",
         "ids = [model.config.image_token_index] * model.config.num_query_tokens"
         ' + tokenizer(prompt)["input_ids"]',
         *['asked = reader(prompt)["input_ids"]'] * reads,
         *_generate(given),
-        *["tokens = tokens[:, len(ids) :]"] * (not language.is_encoder_decoder),
+        *["tokens = tokens[:, len(ids) :]"] * (not policy.language_model.config.is_encoder_decoder),
         "print(tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].strip())",
     ]
 
 
-def _chat(policy: Policy, name: str, base: str, decoding: Decoding, adapters: bool) -> list[str]:
-    kind = type(policy.model).__name__
-    own = ["processor.image_processor = AutoImageProcessor.from_pretrained(PATH)  # as it was trained"]
+def _chat(policy: prefixed.PrefixedPolicy, exported: Exported, decoding: Decoding) -> list[str]:
+    own = "processor.image_processor = AutoImageProcessor.from_pretrained(PATH)  # as it was trained"
     return [
-        *["from peft import PeftModel"] * adapters,
-        "from PIL import Image",
-        f"from transformers import {'AutoImageProcessor, ' * adapters}AutoProcessor, {kind}",
-        "",
-        *_names(name, base, adapters),
-        *_model(kind, adapters),
         "processor = AutoProcessor.from_pretrained(BASE)",
-        *own * adapters,
-        'image = Image.open("photo.jpg").convert("RGB")',
+        *[own] * exported.adapters,
         *_asked(policy),
         *_generate(["**inputs", *_decoding(decoding)]),
         'tokens = tokens[:, inputs["input_ids"].shape[1] :]',
@@ -86,12 +109,13 @@ def _chat(policy: Policy, name: str, base: str, decoding: Decoding, adapters: bo
     ]
 
 
-def _asked(policy: Policy) -> list[str]:
+def _asked(policy: prefixed.PrefixedPolicy) -> list[str]:
     """The chat with the picture; without a chat template the picture's token and the prompt."""
-    prompt = policy.settings.prompt
-    if policy.tokenizer.chat_template is None and policy.chat.template is None:  # type: ignore[attr-defined]
-        text = policy.chat.text(1, prompt)  # type: ignore[attr-defined]
-        return [f'inputs = processor(text={_quoted(text)}, images=image, return_tensors="pt")']
+    prompt, chat = policy.settings.prompt, policy.chat
+    if chat.template is None:
+        return [
+            f'inputs = processor(text={_quoted(chat.text(1, prompt))}, images=image, return_tensors="pt")'
+        ]
     words = f', {{"type": "text", "text": {_quoted(prompt)}}}' if prompt else ""
     return [
         f'content = [{{"type": "image", "image": image}}{words}]',
@@ -100,16 +124,6 @@ def _asked(policy: Policy) -> list[str]:
         '    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",',
         ")",
     ]
-
-
-def _names(name: str, base: str, adapters: bool) -> list[str]:
-    """PATH is the export, BASE what holds tokenizer and weights."""
-    return [f"PATH = {_quoted(name)}", f"BASE = {_quoted(base)}" if adapters else "BASE = PATH"]
-
-
-def _model(kind: str, adapters: bool) -> list[str]:
-    model = f"model = {kind}.from_pretrained(BASE).eval()"
-    return [model, "model = PeftModel.from_pretrained(model, PATH).eval()"] if adapters else [model]
 
 
 def _quoted(text: str) -> str:
