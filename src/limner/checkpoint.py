@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from limner import distributed
 from limner.errors import UserError
 from limner.update import Optimiser
 
@@ -42,21 +43,24 @@ class Progress:
 def save(folder: Path, progress: Progress, optimisers: Mapping[str, Optimiser], *, keep: int) -> Path:
     """Write checkpoints/step-NNNNNN; a kill at any moment leaves only whole checkpoints.
 
+    Every rank calls this and rank 0 writes; the files are the same for any number of ranks.
+
     Args:
         folder: the run's `checkpoints`.
         progress: stored as JSON.
         optimisers: "policy" and, where there is one, "value": parameters and moments.
         keep: how many of the last to keep, beside the best.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{progress.step:06d}"
+    states = {name: optimiser.state() for name, optimiser in optimisers.items()}
+    if not distributed.first():
+        return final
+    folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f".{final.name}.writing"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    for name, optimiser in optimisers.items():
-        tensors = {
-            key: tensor.detach().cpu().contiguous().clone() for key, tensor in optimiser.state().items()
-        }
+    for name, state in states.items():
+        tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
         save_file(tensors, beside / f"{name}.safetensors")
     (beside / "progress.json").write_text(json.dumps(vars(progress)) + "\n", encoding="utf8")
     for file in [*beside.iterdir(), beside]:

@@ -23,10 +23,7 @@ from limner import (
     cli_watch,
     cli_world,
 )
-from limner.errors import UserError
-
-USER_ERROR = 2
-"""Exit code of a mistake in what was given; 130 is Ctrl-C, 1 a defect of limner."""
+from limner.errors import USER_ERROR, UserError
 
 app = typer.Typer(
     help="Train image and video captioners by reinforcement learning, measure captions, write them in bulk.",
@@ -73,13 +70,21 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with this run from its last checkpoint.")
     ] = None,
+    ranks: Annotated[
+        int | None,
+        typer.Option("--launch", metavar="N", min=1, help="Train in N processes here, a GPU each."),
+    ] = None,
 ) -> None:
     """Run a recipe; prints the run's folder.
 
     Example: limner train recipes/tiny/vlrm.yaml data.path=photos/ update.steps=50
     """
-    from limner import config
+    from limner import config, launch
 
+    if ranks is not None and ranks > 1:
+        given = [*([recipe] if recipe else []), *(overrides or ())]
+        again = ["--resume", str(resume)] if resume else []
+        raise typer.Exit(launch.launch(ranks, ["train", *given, *again]))
     if resume is not None:
         if recipe is not None:
             raise UserError(
@@ -92,7 +97,9 @@ def train(
         resolved = config.load(recipe, overrides or ())
     from limner.train import train as run
 
-    typer.echo(run(resolved, resume=resume))
+    folder = run(resolved, resume=resume)
+    if launch.speaks():
+        typer.echo(folder)
 
 
 @app.command()

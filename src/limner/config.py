@@ -110,6 +110,12 @@ class Run:
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of the frozen weights; trained weights are float32."""
+    sharding: Literal["none", "ddp", "fsdp"] = "none"
+    """How several processes share a run (docs/distributed.md): ddp gives each the whole model, fsdp a part of
+    every block. none is one process, and ddp where there are several."""
+    recompute: bool = False
+    """Compute what is inside the blocks of the models again for the gradient instead of keeping it: less
+    memory, more time."""
     sample_every: Positive = 25
     """Steps between files of sample captions."""
     checkpoint_every: Positive = 25
@@ -281,6 +287,10 @@ def _contradictions(recipe: Recipe) -> list[str]:
         f"watch.alarms.{key}: this run logs no {key}; see Logged keys in docs/metrics.md"
         for key in recipe.watch.unknown(recipe.rewards)
     ]
+    if recipe.run.recompute and getattr(recipe.captioner, "lora_dropout", 0):
+        errors.append(
+            "run.recompute: true: draws other dropout the second time; set captioner.lora_dropout=0"
+        )
     if captions % group:
         errors.append(
             f"update.captions: {captions}: must be a multiple of rollout.captions, which is {group}"

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from limner import distributed
 from limner.advantages.base import Advantage, Value
 from limner.captioners import adapters
 from limner.captioners.adapters import POLICY_ADAPTER, VALUE_ADAPTER
@@ -21,6 +23,9 @@ from limner.captioners.base import Policy
 from limner.rollout import micro_batches
 from limner.types import Mean, Rollouts, Scores
 from limner.update import Optimiser
+
+if TYPE_CHECKING:
+    from limner.config import Update
 
 
 def value_head(hidden_size: int, widths: tuple[int, ...]) -> nn.Sequential:
@@ -41,7 +46,13 @@ def add_adapter(policy: Policy, value: Value) -> dict[str, nn.Parameter]:
         model, VALUE_ADAPTER, layers=policy.lora_targets, rank=value.lora_rank, alpha=value.lora_alpha
     )
     switch_adapter(policy, on=False)
-    return {name: p for name, p in model.named_parameters() if adapters.is_adapter(name, VALUE_ADAPTER)}
+    return adapter_parameters(policy)
+
+
+def adapter_parameters(policy: Policy) -> dict[str, nn.Parameter]:
+    """The parameters of the value adapter by name."""
+    named = policy.language_model.named_parameters()
+    return {name: parameter for name, parameter in named if adapters.is_adapter(name, VALUE_ADAPTER)}
 
 
 def switch_adapter(policy: Policy, *, on: bool) -> None:
@@ -64,26 +75,33 @@ class Critic:
         self.policy, self.advantage = policy, advantage
         self.micro_batch, self.optimiser = micro_batch, optimiser
         self.head: nn.Sequential | None = None
-        self.adapter: dict[str, nn.Parameter] = {}
 
     @classmethod
-    def build(cls, policy: Policy, advantage: Advantage, *, update, generator_seed: int) -> Critic:
-        """Add adapter and head for the advantage's value function; update is the recipe's section."""
-        critic = cls(policy, advantage, micro_batch=update.micro_batch, optimiser=None)
+    def build(cls, policy: Policy, advantage: Advantage, *, micro_batch: int, generator_seed: int) -> Critic:
+        """Add adapter and head for the advantage's value function."""
+        critic = cls(policy, advantage, micro_batch=micro_batch, optimiser=None)
         value = advantage.value_function
         if value is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(generator_seed)
-                critic.adapter = add_adapter(policy, value)
+                add_adapter(policy, value)
                 critic.head = value_head(policy.hidden_size, value.head)
             critic.head.to(policy.device)
-            critic.optimiser = Optimiser(critic.parameters(), update, lr=value.lr)
         return critic
+
+    def optimise(self, update: Update) -> dict[str, Optimiser]:
+        """Make the optimiser, for the parameters as they are now; returns it by its name."""
+        value = self.advantage.value_function
+        if value is None:
+            return {}
+        self.optimiser = Optimiser(self.parameters(), update, lr=value.lr)
+        return {"value": self.optimiser}
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Adapter and head by name."""
+        lora = {f"lora.{name}": p for name, p in adapter_parameters(self.policy).items()}
         head = {} if self.head is None else {f"head.{n}": p for n, p in self.head.named_parameters()}
-        return {**{f"lora.{n}": p for n, p in self.adapter.items()}, **head}
+        return {**lora, **head}
 
     @contextlib.contextmanager
     def _adapted(self) -> Iterator[None]:
@@ -118,7 +136,8 @@ class Critic:
             return rollouts, {}
         returns = self.advantage.returns(rollouts, scores)
         mask = rollouts.caption_mask & scores.scored[:, None]
-        weights = mask.float() / mask.sum(1, keepdim=True).clamp(min=1) / scores.scored.sum().clamp(min=1)
+        scored = distributed.total(scores.scored.sum()).clamp(min=1)
+        weights = mask.float() / mask.sum(1, keepdim=True).clamp(min=1) / scored
         values = torch.zeros_like(returns)
         loss = 0.0
         self.optimiser.zero_grad()
@@ -130,8 +149,9 @@ class Critic:
                 part_loss.backward()
                 values[rows, :width] = made.detach()
                 loss += float(part_loss.detach())
-        kept = returns[mask]
+        kept, found = distributed.joined(returns[mask]), distributed.joined(values[mask])
         spread = kept.var(correction=0) if kept.numel() else torch.tensor(float("nan"))
-        explained = 1 - (kept - values[mask]).var(correction=0) / spread.clamp(min=1e-12)
+        explained = 1 - (kept - found).var(correction=0) / spread.clamp(min=1e-12)
+        loss = distributed.summed({"loss/value": Mean(loss)})["loss/value"].sum
         metrics = {"loss/value": Mean(loss, 1.0), "value/explained_variance": Mean(float(explained), 1.0)}
         return rollouts.replace(values=values), metrics

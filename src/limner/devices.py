@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from limner.errors import UserError
@@ -10,11 +12,19 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def torch_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the first GPU, else the CPU.
+    """The device of a name; "auto" is the first GPU (of several processes each its own), else the CPU.
 
     Raises:
         UserError: there is no such device.
     """
+    if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        place = int(os.environ["LOCAL_RANK"])
+        if place >= torch.cuda.device_count():
+            raise UserError(
+                f"run.device: {place + 1} processes, but {torch.cuda.device_count()} GPUs are visible; "
+                "launch one process a GPU, or use run.device=cpu"
+            )
+        return torch.device("cuda", place)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

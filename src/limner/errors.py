@@ -1,5 +1,8 @@
 """Errors that are the user's to mend: shown as one clear message, never as a traceback."""
 
+USER_ERROR = 2
+"""Exit code of a mistake in what was given; 130 is Ctrl-C, 1 a defect of limner."""
+
 
 class UserError(Exception):
     """A mistake in what was given: the message names the file, row or key, and says what to do."""

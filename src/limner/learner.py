@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
+from limner import distributed
 from limner.captioners.base import Policy
 from limner.critic import Critic
 from limner.objectives.base import Objective
@@ -39,9 +40,11 @@ class Learner:
         Returns:
             The roll-outs with `logprobs` as found here, and what is logged about the loss.
         """
-        weights = self.objective.weights(targets.target_mask)
+        weights = targets.weights
+        if weights is None:
+            weights = self.objective.weights(targets.target_mask)
         smoothing = self.objective.smoothing
-        loss = Mean() if targets.target_mask.any() else Mean(float("nan"))
+        loss = Mean()
         made = {"policy/probability": Mean(), "policy/surprisal": Mean()}
         found = torch.zeros_like(rollouts.logprobs)
         self.optimiser.zero_grad()
@@ -57,9 +60,10 @@ class Learner:
             loss += Mean(float(part_loss.detach()), 0.0)
             made = added(made, self._logged(now, seen, chosen))
         taken = Mean.of(targets.target_mask.any(1).float())
-        return rollouts.replace(logprobs=found), {
-            "loss/policy": Mean(loss.sum, 1.0), "policy/taking_part": taken, **made
-        }  # fmt: skip
+        logged = distributed.summed({"loss/policy": loss, "policy/taking_part": taken, **made})
+        nothing = not logged["policy/taking_part"].sum
+        logged["loss/policy"] = Mean(float("nan") if nothing else logged["loss/policy"].sum, 1.0)
+        return rollouts.replace(logprobs=found), logged
 
     def _logged(self, logprobs: torch.Tensor, rollouts: Rollouts, targets: Targets) -> dict[str, Mean]:
         kept = logprobs[targets.target_mask]
@@ -77,8 +81,9 @@ class Updates:
         self.learner, self.critic, self.optimisers, self.passes = learner, critic, optimisers, passes
 
     def __call__(
-        self, step: int, rollouts: Rollouts, scores: Scores, targets: Targets, valued: Mapping[str, Mean]
-    ) -> tuple[dict[str, Mean], str]:
+        self, step: int, rollouts: Rollouts, scores: Scores, targets: Targets, valued: Mapping[str, Mean],
+        *, whole: Scores | None = None,
+    ) -> tuple[dict[str, Mean], str]:  # fmt: skip
         """Update policy and value function.
 
         Args:
@@ -87,6 +92,7 @@ class Updates:
             scores: their rewards.
             targets: what they are pushed by, the same in all passes.
             valued: the metrics of the value function, whose gradient for the first pass is there already.
+            whole: the rewards of all ranks, where these are not all.
 
         Returns:
             Metrics, means over the passes; and an empty string, or what was not finite. The passes after a
@@ -100,7 +106,7 @@ class Updates:
             found, losses = self.learner.backward(rollouts, targets, first=first)
             rollouts = found if first else rollouts
             losses = {**valued, **losses}
-            norms, refused = guarded_step(step, self.optimisers, losses, scores)
+            norms, refused = guarded_step(step, self.optimisers, losses, scores if whole is None else whole)
             logged = added(logged, losses | norms)
             if refused:
                 return logged, refused

@@ -27,12 +27,12 @@ SHORT = {"reward/total": "reward", "watch/words": "words", "loss/value": "value 
 class Show:
     """A progress bar on standard error; evaluations leave a line above it."""
 
-    def __init__(self, recipe: Recipe, progress: checkpoint.Progress):
+    def __init__(self, recipe: Recipe, progress: checkpoint.Progress, console: Console):
         """Start where the run is."""
         self.recipe, self.progress, self.best = recipe, progress, recipe.evaluate.best
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"), console=Console(stderr=True),
+            TimeRemainingColumn(), TextColumn("{task.fields[numbers]}"), console=console,
         )  # fmt: skip
         self.task = self.bar.add_task(
             recipe.name, total=recipe.update.steps, completed=progress.step, numbers=""

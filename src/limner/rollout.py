@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from limner.captioners.base import Generated, Policy
+from limner.captioners.stepwise import SampleDraws
 from limner.decoding import Decoding
 from limner.types import ModelInputs, Rollouts, Sample
 
@@ -26,7 +27,7 @@ def roll_out(
     micro_batch: int,
     needs: frozenset[str],
     of: Literal["policy", "references"] = "policy",
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | SampleDraws | None = None,
     step: int = 0,
     start: Mapping[str, torch.Tensor] | None = None,
 ) -> Rollouts:
@@ -40,7 +41,7 @@ def roll_out(
         micro_batch: rows that memory takes with gradient; a generation holds `NO_GRADIENT` times as many.
         needs: what to compute beside the captions: "lm_logprobs", "greedy", "reference_logprobs".
         of: whose captions: "references" takes G of each sample's references, see `drawn`.
-        generator: the random numbers of the sampling.
+        generator: the random numbers of the sampling: one stream, or each sample's own.
         step: of the run, for rewards that draw at random.
         start: the trained parameters as the run started, where "reference_logprobs" are needed.
 
@@ -55,13 +56,16 @@ def roll_out(
     together = max(1, at_once // captions)
     parts = []
     for place in range(0, len(samples), together):
-        chosen = samples[place : place + together]
+        here = slice(place, place + together)
+        chosen, chance = samples[here], generator
+        if isinstance(generator, SampleDraws):
+            chance = generator.part(here)
         inputs = policy.encode(chosen)
         if of == "references":
-            texts = drawn(chosen, captions, generator)
-            made = written(policy, texts, longest=decoding.max_new_tokens)
+            made = written(policy, drawn(chosen, captions, chance), longest=decoding.max_new_tokens)
         else:
-            made = policy.generate(inputs, decoding, captions=captions, generator=generator)
+            tokens = chance.rows(captions) if isinstance(chance, SampleDraws) else chance
+            made = policy.generate(inputs, decoding, captions=captions, generator=tokens)
         rollouts = completed(chosen, inputs, made)
         if "greedy" in needs:
             greedy = completed(chosen, inputs, policy.generate(inputs, decoding.greedy()))
@@ -101,7 +105,9 @@ def by_length(rollouts: Rollouts, size: int, score: Callable[[Rollouts], torch.T
     return out
 
 
-def drawn(samples: Sequence[Sample], captions: int, generator: torch.Generator | None) -> list[str]:
+def drawn(
+    samples: Sequence[Sample], captions: int, generator: torch.Generator | SampleDraws | None
+) -> list[str]:
     """G references of each sample, drawn anew each time.
 
     None is taken twice before all were taken once. A sample without references gives empty texts.
@@ -115,10 +121,11 @@ def drawn(samples: Sequence[Sample], captions: int, generator: torch.Generator |
         N = B * G texts.
     """
     texts: list[str] = []
-    device = "cpu" if generator is None else generator.device
-    for sample in samples:
+    for place, sample in enumerate(samples):
         known = sample.references or ("",)
-        order = torch.randperm(len(known), generator=generator, device=device).tolist()
+        chance = generator.sample(place) if isinstance(generator, SampleDraws) else generator
+        device = "cpu" if chance is None else chance.device
+        order = torch.randperm(len(known), generator=chance, device=device).tolist()
         texts += islice(cycle(known[place] for place in order), captions)
     return texts
 

@@ -93,6 +93,25 @@ class Run:
         _write(self.folder / "samples" / f"step-{step:06d}.jsonl", text)
 
 
+class SilentRun(Run):
+    """The run of a rank that writes nothing."""
+
+    def __init__(self, folder: Path, recipe: Recipe, *, step: int = 0):
+        """Leave the directory to the rank that writes."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def log(self, step: int, metrics: Mapping[str, Mean]) -> dict[str, float | None]:
+        """The row alone."""
+        return {"step": step, **{name: mean.value for name, mean in metrics.items()}}
+
+    def write_samples(
+        self, step: int, rollouts: Rollouts, scores: Scores, targets: Targets, tokenizer
+    ) -> None:
+        """Write nothing."""
+
+
 class Clock:
     """Wall time of the named parts of one step."""
 

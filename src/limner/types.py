@@ -179,6 +179,9 @@ class Targets:
     """(N, T) bool, True on the tokens that take part in the loss: generated tokens of scored captions."""
     returns: torch.Tensor | None = None
     """(N, T) what the value function is trained on, where there is one."""
+    weights: torch.Tensor | None = None
+    """(N, T) share of each token in the loss, where these are rows of a larger batch; None: the objective's
+    over these rows."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from limner import distributed
+
 if TYPE_CHECKING:
     from limner.config import Update
 
@@ -56,9 +58,14 @@ class Optimiser:
         self.torch.zero_grad(set_to_none=True)
 
     def clip(self) -> float:
-        """Scale gradients down to the recipe's norm; returns the norm before."""
+        """Sum the gradients over the ranks and scale them down to the recipe's norm; returns that before."""
+        distributed.sum_gradients(self.parameters.values())
         limit = self.update.clip_norm if self.update.clip_norm else math.inf
-        return float(nn.utils.clip_grad_norm_(list(self.parameters.values()), limit))
+        parameters = list(self.parameters.values())
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = distributed.complete(nn.utils.get_total_norm(gradients))
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        return float(norm)
 
     def step(self, step: int) -> None:
         """Update the parameters at the rate of this step."""
@@ -67,23 +74,23 @@ class Optimiser:
         self.torch.step()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Parameters and moments as named tensors."""
+        """Parameters and moments as named tensors, whole on the rank that writes; every rank calls this."""
         out: dict[str, torch.Tensor] = {}
         for name, parameter in self.parameters.items():
-            out[f"parameter/{name}"] = parameter.detach()
+            out[f"parameter/{name}"] = distributed.written(parameter.detach())
             for key, tensor in self.torch.state.get(parameter, {}).items():
-                out[f"{key}/{name}"] = torch.as_tensor(tensor)
+                out[f"{key}/{name}"] = distributed.written(torch.as_tensor(tensor))
         return out
 
     @torch.no_grad()
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take parameters and moments from `state()`."""
         for name, parameter in self.parameters.items():
-            parameter.copy_(state[f"parameter/{name}"])
+            parameter.copy_(distributed.like(state[f"parameter/{name}"], parameter))
             moments = {key.split("/", 1)[0]: t for key, t in state.items() if key.split("/", 1)[1] == name}
             moments.pop("parameter")
             if moments:
                 self.torch.state[parameter] = {
-                    key: tensor if key == "step" else tensor.to(parameter.device)
+                    key: tensor if key == "step" else distributed.like(tensor, parameter)
                     for key, tensor in moments.items()
                 }

@@ -61,7 +61,7 @@ def drift(
     out: dict[str, Mean] = {}
     if due or rollouts.reference_logprobs is not None:
         out |= kl_to_start(policy, start, rollouts, rows=rows)
-    if due and rollouts.lm_logprobs is None:
+    if due and rollouts.lm_logprobs is None and not policy.lm_trained:
         part = _evenly(rollouts, rows)
         out["watch/lm_logprob"] = _per_token(policy.lm_logprobs(part.tokens, part.caption_mask), part)
     return out

@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Lt
 from rich.table import Table
 from torch import nn
 
+from limner import distributed
 from limner.captioners import adapters
 from limner.captioners.adapters import POLICY_ADAPTER, VALUE_ADAPTER, is_adapter
 from limner.captioners.inputs import TensorInputs
@@ -185,6 +186,12 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         return next(self.parameters()).device
 
     @property
+    def lm_trained(self) -> bool:
+        """Whether the language model itself is trained, so that there is none as it was."""
+        named = self.language_model.named_parameters()
+        return any(parameter.requires_grad and not is_adapter(name) for name, parameter in named)
+
+    @property
     def hidden_size(self) -> int:
         """H, the width of `hidden`."""
         return int(self.language_model.config.hidden_size)
@@ -252,7 +259,7 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         now = {name: parameter.data for name, parameter in trained.items()}
         try:
             for name, parameter in trained.items():
-                parameter.data = parameters[name]
+                parameter.data = distributed.complete(parameters[name])
             yield
         finally:
             for name, parameter in trained.items():

@@ -159,7 +159,7 @@ class PrefixedPolicy(base.Policy[PrefixInputs]):
         Raises:
             UserError: the language model is trained, so that there is none alone and as it was.
         """
-        if any(p.requires_grad and not base.is_adapter(n) for n, p in self.language_model.named_parameters()):
+        if self.lm_trained:
             raise UserError(
                 "captioner.train trains the language model itself: what needs it as it was (lm_logprobs) "
                 "has none; train lora(q,v) in it instead"

@@ -1,8 +1,9 @@
-"""Decoding that is watched token by token, with random numbers of each row's own: what a server needs."""
+"""Random numbers of each row's own, for what must not depend on the rows beside it: servers, and ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -20,12 +21,12 @@ class Stepwise(torch.Generator):
     that computes another batch: a draw falls onto the border between two tokens about once in a million.
     """
 
-    def __new__(cls, seeds: Sequence[int], watch: Watch) -> Self:
+    def __new__(cls, seeds: Sequence[int], watch: Watch | None = None) -> Self:
         """A generator of torch, whose own numbers are not used."""
         return super().__new__(cls)
 
-    def __init__(self, seeds: Sequence[int], watch: Watch):
-        """One seed a row. What `watch` raises ends the decoding."""
+    def __init__(self, seeds: Sequence[int], watch: Watch | None = None):
+        """One seed a row. What `watch` raises ends the decoding; None watches nothing."""
         self.seeds, self.watch = seeds, watch
 
     def draw(self, shares: torch.Tensor, rows: torch.Tensor, place: int) -> torch.Tensor:
@@ -46,4 +47,25 @@ class Stepwise(torch.Generator):
 
     def see(self, rows: torch.Tensor, chosen: torch.Tensor, ended: torch.Tensor) -> None:
         """Show (lines,) rows with their tokens, and whether they have come to their end."""
-        self.watch(rows.tolist(), chosen.tolist(), ended.tolist())
+        if self.watch is not None:
+            self.watch(rows.tolist(), chosen.tolist(), ended.tolist())
+
+
+@dataclass(frozen=True)
+class SampleDraws:
+    """Random numbers of each sample's own: what is drawn is the same in whatever batch the sample stands."""
+
+    seeds: tuple[int, ...]
+    """One a sample."""
+
+    def part(self, samples: slice) -> SampleDraws:
+        """Those of some of the samples."""
+        return SampleDraws(self.seeds[samples])
+
+    def rows(self, captions: int) -> Stepwise:
+        """For the tokens of `captions` captions a sample."""
+        return Stepwise([number(seed, caption) for seed in self.seeds for caption in range(captions)])
+
+    def sample(self, place: int) -> torch.Generator:
+        """For other draws of one sample."""
+        return torch.Generator().manual_seed(self.seeds[place])

@@ -58,6 +58,8 @@ class PrefixedLM:
     """Whether captions of one image may share a row."""
     found: dict[str, bool] = field(default_factory=dict[str, bool])
     """What `packs` has found out about the model."""
+    together: bool = False
+    """Whether ranks share the weights, so that each must run the blocks as often as the others."""
 
     @property
     def core(self) -> Any:
@@ -276,8 +278,12 @@ class PrefixedLM:
         out = filled.last.new_zeros(*tokens.shape, filled.last.shape[-1])
         out[:, 0] = filled.last.repeat_interleave(captions, 0)
         fed = caption_mask[:, 1:]  # a token is fed where one after it is to be predicted
-        if not fed.any():
+        if not fed.any() and not self.together:
             return out
+        if not fed.any():  # something is fed, and not looked at
+            tokens = torch.nn.functional.pad(tokens, (0, 1))
+            fed = torch.zeros_like(tokens[:, 1:], dtype=torch.bool)
+            fed[0, 0] = True
         slots = Slots.of(fed, sharing(captions, tokens=fed.shape[1], prefix=prefix.ids.shape[1]))
         rows = len(slots.caption)
         per_prefix = rows // len(prefix.ids)
@@ -287,6 +293,8 @@ class PrefixedLM:
         positions = prefix.after.repeat_interleave(per_prefix)[:, None] + slots.time
         mask = self._tree(prefix, slots, per_prefix)
         hidden = self.step(filled, chosen, positions=positions, mask=mask)
+        if not caption_mask[:, 1:].any():
+            return out + 0 * hidden.sum()
         where = slots.caption[slots.used], slots.time[slots.used] + 1
         return out.index_put(where, hidden[slots.used].to(out.dtype))
 

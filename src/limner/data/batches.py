@@ -1,7 +1,7 @@
 """Batches of samples in an order that chance, threads, processes and restarts cannot change."""
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from limner.data.video_pool import Decoders
 from limner.errors import Reject, UserError
 from limner.types import Sample
 
-_NO_REFERENCE = "no reference caption"
+NO_REFERENCE = "no reference caption"
 
 
 class Item(NamedTuple):
@@ -100,15 +100,26 @@ class Batches:
         self.batch = batch
         self.position = position
         """Items taken since the start of the first epoch, rejected ones included."""
+        self.places: Sequence[int] = range(batch)
+        """Where in the batch each sample of `next` stands."""
         self._references = references
         self._rejects = rejects
         if not len(source):
             raise UserError(f"{source}: nothing to caption")
         self._epoch = source.epoch_length()
-        draws = source.draws(seed=seed, position=position, shuffle=shuffle)
-        self._items = read_ahead(source, draws, workers=workers, ahead=batch)
+        draws = self.draws(seed, shuffle)
+        self._items = read_ahead(source, draws, workers=workers, ahead=self.ahead)
         self._refused: Counter[str] = Counter()
         """Reasons given in this epoch, as far as it was read here."""
+
+    def draws(self, seed: int, shuffle: bool) -> Iterator[Draw]:
+        """The items to read, from `position` on."""
+        return self.source.draws(seed=seed, position=self.position, shuffle=shuffle)
+
+    @property
+    def ahead(self) -> int:
+        """Items that are read before they are asked for."""
+        return self.batch
 
     def next(self) -> list[Sample]:
         """The next `batch` samples.
@@ -125,9 +136,9 @@ class Batches:
             if not isinstance(item.result, Sample):
                 self._refuse(item.id, item.result.reason)
             elif self._references and not item.result.references:
-                self._refuse(item.id, _NO_REFERENCE)
+                self._refuse(item.id, NO_REFERENCE)
             else:
-                self._name_questions(item.result)
+                self._name_wrong(item.result.id, item.result.extra.get(REJECTED))
                 samples.append(item.result)
         return samples
 
@@ -135,12 +146,11 @@ class Batches:
         """Stop reading ahead, and end the processes that decode videos."""
         self._items.close()
 
-    def _name_questions(self, sample: Sample) -> None:
-        """Record the questions of a usable sample that cannot be asked."""
-        wrong = sample.extra.get(REJECTED)
+    def _name_wrong(self, id: str, wrong: object) -> None:
+        """Record why questions of a usable sample cannot be asked."""
         if self._rejects is not None and isinstance(wrong, tuple):
             for number, reason in enumerate(wrong, 1):
-                self._rejects.add(f"{sample.id}: rejected question {number}", str(reason))
+                self._rejects.add(f"{id}: rejected question {number}", str(reason))
 
     def _refuse(self, id: str, reason: str) -> None:
         if self._rejects is not None:
@@ -149,6 +159,6 @@ class Batches:
         if self._refused.total() == self._epoch:
             reasons = "; ".join(f"{times} x {text}" for text, times in self._refused.most_common(5))
             hint = "; data.captions names the column of captions in a .jsonl" * (
-                _NO_REFERENCE in self._refused
+                NO_REFERENCE in self._refused
             )
             raise UserError(f"{self.source}: not one of the {self._epoch} items can be used: {reasons}{hint}")

@@ -45,7 +45,10 @@ class AnyReward(abc.ABC):
     per: ClassVar[Literal["caption", "token"]] = "caption"
     """Whether values are (N,) or (N, T)."""
     batch: ClassVar[bool] = False
-    """Whether the value of a row depends on the other rows."""
+    """Whether the value of a row depends on the other rows.
+
+    A rank has its own rows alone: such a reward asks for those of others by `limner.distributed.joined`.
+    """
     examples: ClassVar[tuple[Example, ...]] = ()
     """Captions with the values that they must get."""
 

@@ -1,6 +1,7 @@
 """How well CLIP tells a caption's image from the others: Phi of VLRM-RS (arXiv 2404.01911, equation 5).
 
-S_ij = cos(image_i, text_j) over the N rows of the whole batch, D = diag(softmax(S, 0) * softmax(S, 1)),
+S_ij = cos(image_i, text_j) over the N rows of the whole batch, on all ranks,
+D = diag(softmax(S, 0) * softmax(S, 1)),
 Phi = (D - mean D) / std D. There is no temperature in the formula, and none here.
 
 With G captions an image, row n pairs text n with its own image, so an image stands in G rows. The standard
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from limner import distributed
 from limner.rewards import base
 from limner.types import Part, Rollouts
 from limner.vision_language import ClipModel, load_clip
@@ -54,8 +56,10 @@ class Contrast:
     def __call__(self, rollouts: Rollouts) -> Part:
         """(N,) Phi; NaN for rows whose vectors are not finite, which the other rows then do without."""
         images = self.clip.images([sample.image for sample in rollouts.samples])
+        images = images.repeat_interleave(rollouts.captions, 0)
         texts = self.clip.texts(rollouts.texts)
-        return Part(contrast(images.repeat_interleave(rollouts.captions, 0), texts).cpu())
+        phi = contrast(distributed.joined(images), distributed.joined(texts))
+        return Part(distributed.own(phi).cpu())
 
 
 def contrast(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
