@@ -58,6 +58,22 @@ def test_shards_grow(photos, tmp_path):
     assert [again.read(n).extra["row"]["txt"] for n in range(7)] == [said(n) for n in range(7)]
 
 
+def test_shards_are_read_by_others(photos, tmp_path):
+    """By `datasets`, which keeps the conventions of the package webdataset."""
+    out = tmp_path / "out" / "cc.tar"
+    caption(photos, out, shard=4)
+    found = datasets.load_dataset(
+        "webdataset", data_files=str(out.parent / "*.tar"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert found["txt"][:] == [said(n) for n in range(7)]
+    assert [row["id"] for row in found["json"]] == [f"0000{n}.png" for n in range(7)]
+    assert [row["caption"] for row in found["json"]] == found["txt"][:]
+    assert [image.getpixel((0, 0)) for image in found["png"]] == [
+        bulk_jobs.image(n).getpixel((0, 0)) for n in range(7)
+    ]
+    assert len(set(found["__key__"])) == 7
+
+
 def test_what_no_job_wrote_is_left_alone(photos, tmp_path):
     for name in ("captions.parquet", "cc-000000.tar"):
         (tmp_path / name).write_bytes(b"mine")
