@@ -17,10 +17,11 @@ from transformers import (
     PretrainedConfig,
 )
 
-from limner.captioners import auto, base, blip2, instructblip, prefixed, qformer, qwen_vl
+from limner.captioners import auto, base, blip2, instructblip, lean, prefixed, qformer, qwen_vl
 from limner.captioners.chat import Chat
 from limner.captioners.files import explained, read_config
 from limner.captioners.prefix_inputs import Row
+from limner.captioners.steps import CachedSteps, SharedSteps
 from limner.captioners.tree import PrefixedLM
 from limner.errors import UserError
 from limner.paths import resolve
@@ -117,11 +118,14 @@ class Untried(PrefixedLM):
 
     def leans(self) -> bool:
         """Layers that are computed with fewer calls in single precision are so."""
-        from limner.captioners import lean
-
         text: Any = self.model.base_model.get_decoder()
         whole = all(parameter.dtype.itemsize >= 4 for parameter in self.model.parameters())
         return self.packs() and whole and all(type(layer).__name__ in lean.LAYERS for layer in text.layers)
+
+    def _steps(self, captions: int, length: int, tokens: int) -> type[CachedSteps | SharedSteps]:
+        """Generation in the usual way; with fewer calls it holds as much, and is for float32 alone."""
+        shared = captions > 1 and self.packs() and self._less_read(captions, length, tokens)
+        return SharedSteps if shared else CachedSteps
 
 
 class QwenChat:

@@ -25,6 +25,7 @@ from limner.plan.writing import Choice, leaping
 from limner.rewards.base import NoInputs
 from limner.rollout import roll_out
 from limner.score import combine
+from limner.sharding import recompute
 from limner.types import ModelInputs, Part, Rollouts, Sample, Targets, Words
 from limner.update import Optimiser
 
@@ -62,10 +63,12 @@ class Step:
             self.policy: Policy[Any] = policy
             self._hold(policy)
             self.start = {name: p.detach().clone() for name, p in policy.trained().items()}
-            self.critic = Critic.build(policy, recipe.advantage, update=update, generator_seed=0)
-            self.optimisers = {"policy": Optimiser(policy.trained(), update)}
-            if self.critic.optimiser is not None:
-                self.optimisers["value"] = self.critic.optimiser
+            self.critic = Critic.build(
+                policy, recipe.advantage, micro_batch=update.micro_batch, generator_seed=0
+            )
+            if recipe.run.recompute:
+                recompute(policy)
+            self.optimisers = {"policy": Optimiser(policy.trained(), update), **self.critic.optimise(update)}
             optimiser = self.optimisers["policy"]
             self.learner = Learner(policy, recipe.objective, optimiser, micro_batch=update.micro_batch)
             self.judges = Judges(recipe, policy)
