@@ -21,7 +21,7 @@ from limner.captioners import auto, base, blip2, instructblip, lean, prefixed, q
 from limner.captioners.chat import Chat
 from limner.captioners.files import explained, read_config
 from limner.captioners.prefix_inputs import Row
-from limner.captioners.steps import CachedSteps, SharedSteps
+from limner.captioners.steps import CachedSteps, SharedSteps, less_read
 from limner.captioners.tree import PrefixedLM
 from limner.errors import UserError
 from limner.paths import resolve
@@ -124,7 +124,9 @@ class Untried(PrefixedLM):
 
     def _steps(self, captions: int, length: int, tokens: int) -> type[CachedSteps | SharedSteps]:
         """Generation in the usual way; with fewer calls it holds as much, and is for float32 alone."""
-        shared = captions > 1 and self.packs() and self._less_read(captions, length, tokens)
+        if captions == 1 or not self.packs():
+            return CachedSteps
+        shared = less_read(self.text_config, captions, length=length, tokens=tokens)
         return SharedSteps if shared else CachedSteps
 
 
