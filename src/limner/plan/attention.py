@@ -84,9 +84,6 @@ class Kernels(TorchFunctionMode):
             kwargs = {name: self._lowered(each) for name, each in kwargs.items()}
         if func is F.scaled_dot_product_attention and args[0].is_meta:
             return self._attend(*args, **kwargs)
-        if func is torch.Tensor.backward:
-            with self:  # what is computed again on the way back is seen too
-                return torch.autograd.backward(args[0])
         if func is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == "meta":
             known = func(*args, **{**kwargs, "device": "cpu"})  # what is written down is known
             return known.to("meta") if known.is_floating_point() else known

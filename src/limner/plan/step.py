@@ -25,7 +25,7 @@ from limner.plan.writing import Choice, leaping
 from limner.rewards.base import NoInputs
 from limner.rollout import roll_out
 from limner.score import combine
-from limner.sharding import recompute
+from limner.sharding import blocks, recompute
 from limner.types import ModelInputs, Part, Rollouts, Sample, Targets, Words
 from limner.update import Optimiser
 
@@ -67,6 +67,8 @@ class Step:
                 policy, recipe.advantage, micro_batch=update.micro_batch, generator_seed=0
             )
             if recipe.run.recompute:
+                for block in blocks(policy):
+                    block.forward = self._seen(block.forward)
                 recompute(policy)
             self.optimisers = {"policy": Optimiser(policy.trained(), update), **self.critic.optimise(update)}
             optimiser = self.optimisers["policy"]
@@ -235,6 +237,16 @@ class Step:
             tuple(samples), inputs, tokens, mask, torch.zeros(tokens.shape),
             torch.ones(rows, dtype=torch.bool), ("word " * longest,) * rows, (Words((), ()),) * rows,
         )  # fmt: skip
+
+    def _seen(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """A block that is computed again on the way back, where torch has left the modes of the way there."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            half = self.kernels.dtype is None and hasattr(self.policy, "_precision")
+            with self.kernels, self._precision() if half else contextlib.nullcontext():
+                return forward(*args, **kwargs)
+
+        return run
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         """As `PrefixedPolicy` has it, for numbers without values."""
