@@ -103,6 +103,16 @@ class CachedSteps:
         self.there = None if self.there is None else self.there[rows]
 
 
+def less_read(config: Any, captions: int, *, length: int, tokens: int) -> bool:
+    """Whether fewer keys are read at the end where captions share a row behind a prefix of `length`.
+
+    Behind a mask, torch's attention copies the keys that several heads share for each of them.
+    """
+    heads = config.num_attention_heads
+    copies = heads // (getattr(config, "num_key_value_heads", None) or heads)
+    return copies * (length + captions * tokens) < captions * (length + tokens)
+
+
 class SharedSteps:
     """The same with all captions of an image in one row: its prefix is held once, and read once a step.
 

@@ -22,7 +22,7 @@ from limner.captioners.lean_steps import LeanSteps, bare
 from limner.captioners.packing import Slots, added, sharing
 from limner.captioners.prefix_inputs import Prefix
 from limner.captioners.search import BehindPrompt, beam_settings, chosen_logprobs, cut_at_end, sample
-from limner.captioners.steps import CachedSteps, SharedSteps
+from limner.captioners.steps import CachedSteps, SharedSteps, less_read
 from limner.decoding import Decoding
 from limner.errors import UserError
 
@@ -182,16 +182,8 @@ class PrefixedLM:
             return CachedSteps
         if self.leans() and bare(self.text):
             return LeanSteps
-        return SharedSteps if self._less_read(captions, length, tokens) else CachedSteps
-
-    def _less_read(self, captions: int, length: int, tokens: int) -> bool:
-        """Whether fewer keys are read where captions share a row, for a prefix of `length`, at the end.
-
-        Behind a mask, torch's attention copies the keys that several heads share for each of them.
-        """
-        heads = self.text_config.num_attention_heads
-        copies = heads // (getattr(self.text_config, "num_key_value_heads", None) or heads)
-        return copies * (length + captions * tokens) < captions * (length + tokens)
+        shared = less_read(self.text_config, captions, length=length, tokens=tokens)
+        return SharedSteps if shared else CachedSteps
 
     def packs(self) -> bool:
         """Whether captions that share a row score as they do when they are generated; tried out once.
