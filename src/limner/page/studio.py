@@ -77,10 +77,11 @@ class Studio(Engine):
                 raise _Left
 
         try:
-            told = [
-                list(self._told(policy, inputs, samples, Stepwise(_seeds(asks), watch), asks[0]))
-                for _, policy in self.sides
-            ]
+            told: list[list[tuple[Told, ...]]] = []
+            for _, policy in self.sides:
+                draws = Stepwise(_seeds(asks), watch)
+                told.append(list(self._told(policy, inputs, samples, draws, asks[0])))
+                watch()
         except _Left:
             return
         names = [name for name, _ in self.sides]
@@ -105,13 +106,11 @@ class Studio(Engine):
         """
         own = inputs if policy is self.policy else policy.encode(samples, ask.prompt)
         made = policy.generate(own, ask.decoding, captions=ask.captions, generator=draws)
-        # Beams are not watched while they grow; nobody waits for their rewards either.
-        draws.watch([], [], [])
         rollouts = policy.rollouts(samples, inputs, made)
         if "lm_logprobs" in self.scorer.needs:
             rollouts = with_lm_logprobs(policy, rollouts, len(rollouts.tokens))
         for place in range(len(samples)):
-            _, rows = part_of(rollouts, torch.tensor([place]))
+            _, rows = part_of(rollouts, torch.tensor([place], device=rollouts.tokens.device))
             yield self._scored(policy, rows)
 
     def _scored(self, policy: Policy, rollouts: Rollouts) -> tuple[Told, ...]:
