@@ -118,7 +118,7 @@ def embedded(lm: PrefixedLM, prefix: Prefix) -> tuple[torch.Tensor, list[torch.T
     finally:
         del lm.text.forward
     deep = found.get("deepstack_visual_embeds") or ()
-    where = found["visual_pos_masks"][..., None] if deep else None
+    where = found["visual_pos_masks"][..., None] if deep else torch.empty(0)
     return embeds, [torch.zeros_like(embeds).masked_scatter(where, level).flatten(0, 1) for level in deep]
 
 
