@@ -38,6 +38,7 @@ VLRM = SMALL | CAPTIONER | {"rewards.itm.path": "FOLDER/itm", "data.path": "worl
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny vlrm": ("tiny/vlrm", SMALL),
     "tiny vlrm, micro-batches": ("tiny/vlrm", SMALL | {"update.micro_batch": 24}),
+    "tiny vlrm, recomputed": ("tiny/vlrm", SMALL | {"run.recompute": "true"}),
     "tiny vlrm_rs": ("tiny/vlrm_rs", SMALL),
     "tiny scst": (
         "tiny/video_scst",
@@ -110,7 +111,7 @@ def live() -> int:
     storages = {
         each.untyped_storage()._cdata: each.untyped_storage().nbytes()
         for each in gc.get_objects()
-        if isinstance(each, torch.Tensor) and not each.is_meta
+        if issubclass(type(each), torch.Tensor) and not each.is_meta  # isinstance would ask lazy modules
     }
     return sum(storages.values())
 
