@@ -106,13 +106,11 @@ def table(
         chosen: name of the run that is marked.
         bars: of the reward's course.
     """
+    if not runs:
+        return Text.assemble((clean(folder), "bold"), "\nno runs yet", overflow="fold")
     counts = Counter(run.state.name for run in runs)
     said = ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name])
-    head = Text.assemble(
-        (clean(folder), "bold"), f"  {said or 'no runs yet'}", overflow="ellipsis", no_wrap=True
-    )
-    if not runs:
-        return head
+    head = Text.assemble((clean(folder), "bold"), f"  {said}", overflow="ellipsis", no_wrap=True)
     names = {run.name: clean(run.name) for run in runs}
     columns, name, course = _fitting(width, max(map(len, names.values())))
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))

@@ -46,6 +46,7 @@ def cluster():
     options += ["--object-store-memory=100000000", "--disable-usage-stats"]
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     quiet = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0"}
+    quiet["RAY_AUTH_MODE"] = "disabled"  # else a token that lies in the home folder from before is asked for
     process = subprocess.Popen(
         [*start, *options], env={**os.environ, **quiet}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
