@@ -42,7 +42,6 @@ def caption(
     model: str,
     decoding: Decoding,
     prompt: str | None = None,
-    sidecar: bool = False,
     where: Where | None = None,
     choice: Choice | None = None,
     resume: str = "",
@@ -59,8 +58,7 @@ def caption(
         model: a captioner, or an endpoint's address; see `Who`.
         decoding: how captions are drawn.
         prompt: text before every caption, with {columns} of the row; the run's own, or none, if None.
-        sidecar: write each caption into a .txt file beside its image or video as well.
-        where: what else is written.
+        where: what is written beside the output, and over what.
         choice: which of several candidates stands.
         resume: the command that goes on with the job, for messages.
         price: of a million tokens read and written at an endpoint.
@@ -70,7 +68,7 @@ def caption(
         UserError: nothing to read, no such captioner, an output that cannot be written or that holds
             something other than captions, or sidecars for images that are not files.
     """
-    where = where or Where(sidecar=sidecar)
+    where = where or Where()
     source.ids()
     if where.sidecar and not _in_files(source):
         raise UserError(f"{source}: has no image files, so there is nowhere to put text files")

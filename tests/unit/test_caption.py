@@ -9,7 +9,7 @@ from PIL import Image
 import nasty_files
 import tiny
 from limner import captioners
-from limner.caption import CaptionReport, caption
+from limner.caption import CaptionReport, Where, caption
 from limner.data.folder import Source as Folder
 from limner.data.jsonl import Source as Rows
 from limner.data.media import open_image
@@ -133,7 +133,7 @@ def test_text_files_beside_images(photos, tmp_path, model):
     out = tmp_path / "captions.jsonl"
     Image.new("RGB", (9, 9), "red").save(photos / "0.JPG", format="JPEG")
     (photos / "2.txt").write_text("my own words\n")
-    report = run(Folder(path=str(photos)), out, model, sidecar=True)
+    report = run(Folder(path=str(photos)), out, model, where=Where(sidecar=True))
     assert report == CaptionReport(8, 0, 3, 1)
     captions = {row["id"]: row["caption"] for row in rows_in(out)}
     expected = {
@@ -153,13 +153,13 @@ def test_text_files_beside_images(photos, tmp_path, model):
 
 def test_text_files_that_a_stopped_job_did_not_come_to_are_written(photos, tmp_path, model):
     out = tmp_path / "captions.jsonl"
-    run(Folder(path=str(photos)), out, model, sidecar=True)
+    run(Folder(path=str(photos)), out, model, where=Where(sidecar=True))
     lost = (photos / "below" / "3.txt").read_text()
     (photos / "below" / "3.txt").unlink()
     out.write_bytes(
         out.read_bytes().rsplit(b"\n", 2)[0] + b"\n"
     )  # the last caption is not there, its text is
-    assert run(Folder(path=str(photos)), out, model, sidecar=True) == CaptionReport(1, 6, 3, 0)
+    assert run(Folder(path=str(photos)), out, model, where=Where(sidecar=True)) == CaptionReport(1, 6, 3, 0)
     assert (photos / "below" / "3.txt").read_text() == lost
 
 
@@ -168,7 +168,7 @@ def test_mistakes_are_told_before_a_model_is_loaded(photos, tmp_path):
         run(Folder(path=str(tmp_path / "nowhere")), tmp_path / "captions.jsonl", "no/such/model")
     assert not (tmp_path / "captions.jsonl").exists()
     with pytest.raises(UserError, match="world:train: has no image files"):
-        run(World(), tmp_path / "captions.jsonl", "no/such/model", sidecar=True)
+        run(World(), tmp_path / "captions.jsonl", "no/such/model", where=Where(sidecar=True))
     with pytest.raises(UserError, match="choose another name for the captions"):
         run(Folder(path=str(photos)), tmp_path / "rejects.jsonl", "no/such/model")
     with pytest.raises(UserError, match=r"1\.png: line 1 is no row"):

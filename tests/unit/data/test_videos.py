@@ -7,7 +7,7 @@ import pytest
 import nasty_videos
 import tiny
 from limner.authors import author
-from limner.caption import caption
+from limner.caption import Where, caption
 from limner.data.named import source as named
 from limner.data.videos import Source
 from limner.decoding import Decoding
@@ -104,7 +104,7 @@ def test_videos_are_captioned_each_once_beside_what_is_rejected(tmp_path):
     source = Source(path=str(tmp_path / "videos"))
 
     def run():
-        return caption(source, out, model=model, decoding=greedy, batch=2, sidecar=True)
+        return caption(source, out, model=model, decoding=greedy, batch=2, where=Where(sidecar=True))
 
     first = run()
     assert (first.written, first.skipped_existing, first.rejected) == (3, 0, 1)
