@@ -83,13 +83,18 @@ def output_of(out: Path, source: Source, *, column: str | None, overwrite: bool,
     """What a file name means.
 
     Raises:
-        UserError: a column for something else than a table.
+        UserError: a column for something else than a table, or a name that means nothing.
     """
     if column is not None:
         return Column(out, source=source, column=column, overwrite=overwrite)
     suffix = out.suffix.lower()
     if suffix == ".tar":
         return Shards(out, source=source, size=shard)
+    if suffix not in (".jsonl", ".parquet"):
+        raise UserError(
+            f"{out}: captions go into a file whose name ends in .jsonl, .parquet, or .tar for shards; with "
+            "--column, into a table like the input"
+        )
     return Parquet(out) if suffix == ".parquet" else Jsonl(out)
 
 

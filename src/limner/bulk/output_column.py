@@ -17,7 +17,10 @@ from limner.data.base import Source
 from limner.data.rows import line_of
 from limner.errors import Reject, UserError
 
-FORMS = (".jsonl", ".csv", ".tsv", ".parquet")
+_FORMS = {tables.Lines: (".jsonl", ".csv", ".tsv"), tables.Parquet: (".parquet",), tables.DataSet: ("",)}
+"""How the names of outputs end, by the kind of input."""
+_TEXTS = {"string", "large_string", "string_view", "null"}
+"""Types of columns that hold text."""
 
 
 class Column(Output):
@@ -38,16 +41,32 @@ class Column(Output):
             raise UserError(f"{source}: is no table, so it has no columns; leave --column out")
         self._source, self._column, self._overwrite = source, column, overwrite
         self._form = out.suffix.lower()
-        if self._form not in FORMS and not tables.is_data_set(source.path):
-            raise UserError(f"{out}: a table's name ends in {', '.join(FORMS)}")
+        forms = next(forms for kind, forms in _FORMS.items() if isinstance(source.table, kind))
+        if self._form not in forms:
+            wanted = " or ".join(forms).strip() or "a folder, without an ending"
+            raise UserError(f"{out}: {source.path} with a column more is written as {wanted}")
         if os.path.realpath(out) == os.path.realpath(source.path):
             raise UserError(f"{out}: is the input itself; write the new table beside it")
 
     def check(self) -> None:
-        """Parquet needs pyarrow."""
+        """Parquet needs pyarrow; a column that is there and typed has to be one of text.
+
+        Raises:
+            UserError: it is not.
+        """
         super().check()
         if self._form == ".parquet":
             parquet(self.out)
+        table = self._source.table
+        if isinstance(table, tables.Parquet | tables.DataSet):
+            other = table.kinds(self._column) - _TEXTS
+            if other:
+                raise UserError(
+                    f"{self._source.path}: column {self._column!r} is of {other.pop()}, not of text; "
+                    "give --column another name"
+                )
+        if isinstance(table, tables.Parquet) and not table.alike:
+            raise UserError(f"{self._source.path}: the files have different columns; name one at a time")
 
     def there(self) -> set[str]:
         """Ids of the rows that have a caption already; none where they are written over."""
@@ -63,7 +82,7 @@ class Column(Output):
             self._write_parquet(captions)
         elif self._form == ".jsonl":
             self._write_lines(captions)
-        elif self._form in FORMS:
+        elif self._form:
             self._write_csv(captions)
         else:
             self._write_data_set(captions)
@@ -103,8 +122,7 @@ class Column(Output):
     def _write_parquet(self, captions: Mapping[str, str]) -> None:
         """Groups of rows as they are, with their types and metadata."""
         arrow, pq = parquet(self.out)
-        if not isinstance(self._source.table, tables.Parquet):
-            raise UserError(f"{self.out}: only a parquet table can be written as parquet with a new column")
+        assert isinstance(self._source.table, tables.Parquet)
         index = 0
         writer = None
         with replacing(self.out) as file:

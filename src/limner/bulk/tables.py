@@ -214,6 +214,17 @@ class Parquet:
         except (OSError, ValueError) as error:
             raise Reject(f"row {number}: cannot be read ({error})") from None
 
+    @property
+    def alike(self) -> bool:
+        """Whether all files have the same columns."""
+        first = self._files[0].schema_arrow
+        return all(file.schema_arrow.equals(first) for file in self._files)
+
+    def kinds(self, column: str) -> set[str]:
+        """The types of a column, one for all files unless they differ; none where there is no such column."""
+        schemas = [file.schema_arrow for file in self._files]
+        return {str(schema.field(column).type) for schema in schemas if column in schema.names}
+
     def groups(self) -> Iterator[Any]:
         """The row groups, as Arrow's tables."""
         for file, inside in self._groups:
@@ -272,6 +283,11 @@ class DataSet:
     def row(self, number: int) -> dict[str, Any]:
         """All columns of a row."""
         return self.data[number]
+
+    def kinds(self, column: str) -> set[str]:
+        """The type of a column; none where there is no such column."""
+        schema = self.stored.data.schema
+        return {str(schema.field(column).type)} if column in schema.names else set()
 
 
 def _matching(path: str) -> list[str]:

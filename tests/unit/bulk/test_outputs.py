@@ -115,6 +115,25 @@ def test_a_column_beside_the_input(photos, tmp_path, form, overwrite):
         caption(given, given, column="about")
 
 
+def test_a_column_that_cannot_be_written_is_refused_before_anything_is_captioned(photos, tmp_path):
+    table = pyarrow.Table.from_pylist([{**row, "tags": ["a"]} for row in TABLE])
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    pyarrow.parquet.write_table(table, tmp_path / "many-0.parquet")
+    pyarrow.parquet.write_table(table.drop(["n"]), tmp_path / "many-1.parquet")
+    (tmp_path / "rows.csv").write_text("image\nphotos/00000.png\n")
+    for given, name, column, why in (
+        ("rows.parquet", "new.parquet", "tags", "column 'tags' is of list<.*>, not of text"),
+        ("rows.parquet", "new.parquet", "n", "column 'n' is of int64, not of text"),
+        ("rows.parquet", "new.jsonl", "about", r"is written as \.parquet"),
+        ("rows.csv", "new.parquet", "about", r"is written as \.jsonl or \.csv or \.tsv"),
+        ("many-*.parquet", "new.parquet", "about", "different columns"),
+        ("rows.csv", "new.csv.gz", None, r"ends in \.jsonl, \.parquet, or \.tar"),
+    ):
+        with pytest.raises(UserError, match=why):
+            caption(tmp_path / given, tmp_path / name, column=column)
+    assert not list(tmp_path.glob("new*"))
+
+
 def test_a_column_of_a_data_set(tmp_path):
     data = datasets.Dataset.from_dict({"image": [bulk_jobs.image(n) for n in range(3)]})
     data.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / "set"))
