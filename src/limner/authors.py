@@ -71,19 +71,18 @@ def author(
         return _file_author(path, source, samples)
     if path.is_file():
         raise UserError(f"{model}: give a checkpoint, a run directory, or a .jsonl file of captions")
-    if (path / "progress.json").is_file():
-        return _run_author(path.absolute().parents[1], path, decoding, device=device)
-    if (path / "resolved.json").is_file():
-        return _run_author(path, checkpoint.choose(path), decoding, device=device)
+    chosen = checkpoint.named(model)
+    if chosen is not None:
+        return _run_author(chosen, decoding, device=device)
     policy = load(model, device=device, dtype=dtype)
     return _captioner_author(model, policy, decoding or PUBLISHED)
 
 
-def _run_author(run: Path, folder: Path, decoding: Decoding | None, *, device: str) -> Author:
-    step = folder.name.removeprefix("step-")
-    policy = load_run(run, step.lstrip("0") or "0", device=device)
+def _run_author(chosen: Path, decoding: Decoding | None, *, device: str) -> Author:
+    run, step = chosen.parents[1], checkpoint.step_of(chosen)
+    policy = load_run(run, str(step), device=device)
     decoding = decoding or load_resolved(run / "resolved.json").evaluate.test_decoding
-    return _captioner_author(f"{run.name} at step {int(step)}", policy, decoding)
+    return _captioner_author(f"{run.name} at step {step}", policy, decoding)
 
 
 def _captioner_author(name: str, policy: Policy, decoding: Decoding) -> Author:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from limner import distributed
 from limner.errors import UserError
+from limner.paths import is_run
 from limner.update import Optimiser
 
 
@@ -122,8 +123,24 @@ def choose(run: Path, which: str = "best") -> Path:
         return named if named in found else found[-1]
     if which.isdigit() and (run / "checkpoints" / f"step-{int(which):06d}") in found:
         return run / "checkpoints" / f"step-{int(which):06d}"
-    have = ", ".join(str(int(path.name.removeprefix("step-"))) for path in found)
+    have = ", ".join(str(step_of(path)) for path in found)
     raise UserError(f"{run}: there is no checkpoint {which!r}; there are: best, last, {have}")
+
+
+def named(model: str | Path) -> Path | None:
+    """The checkpoint of a run that a name means: its folder, or that of the run, whose best it is then.
+
+    None for what is neither.
+    """
+    path = Path(model)
+    if (path / "progress.json").is_file():
+        return path.absolute()
+    return choose(path).absolute() if is_run(path) else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was written after."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _flush(path: Path) -> None:

@@ -32,7 +32,9 @@ def caption(
     ],
     model: Annotated[
         str,
-        typer.Option(help="A captioner: hub id, folder, world:captioner, a run's folder, an endpoint's URL."),
+        typer.Option(
+            help="A captioner: hub id, folder, world:captioner, a run, a run's checkpoint, an endpoint's URL."
+        ),
     ] = "world:captioner",
     prompt: Annotated[
         str | None, typer.Option(help="Text before every caption; {column} stands for a row's value.")

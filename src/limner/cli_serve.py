@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def serve(
     model: Annotated[
-        str, typer.Argument(help="A captioner: hub id, folder, world:captioner, or a run's folder.")
+        str,
+        typer.Argument(help="A captioner: hub id, folder, world:captioner, a run, a run's checkpoint."),
     ] = "world:captioner",
     limits: Annotated[
         list[str] | None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from limner import compare, config
+from limner.paths import is_run
 from limner.train import train
 
 
@@ -23,7 +24,7 @@ def demo(out: Path) -> Path:
         The report.
     """
     console = Console()
-    resume = out if (out / "resolved.json").is_file() else None
+    resume = out if is_run(out) else None
     if resume is None:
         recipe = config.load("tiny/vlrm", [f"run.output={out.parent}", f"run.name={out.name}"])
     else:

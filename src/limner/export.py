@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils.hub import cached_file
 
-from limner import checkpoint, export_adapters, model_card
+from limner import captioners, checkpoint, export_adapters, model_card
 from limner.captioners.base import Policy, is_adapter, names_part
 from limner.captioners.chat import SETTINGS
 from limner.config import load_resolved
@@ -22,7 +22,7 @@ from limner.devices import torch_device, torch_dtype
 from limner.errors import UserError
 from limner.export_place import check_file, check_folder, written
 from limner.model_card import Exported
-from limner.paths import resolve
+from limner.paths import is_run, resolve
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.\-]*")
 _INSIDE_PROCESSORS = ("image_processor", "video_processor", "tokenizer", "qformer_tokenizer")
@@ -48,6 +48,23 @@ class Card:
             raise UserError(
                 f"--license {self.license}: give Hugging Face's short name, as apache-2.0, cc-by-4.0 or other"
             )
+
+
+def load_captioner(model: str, *, device: str, dtype: str) -> Policy:
+    """A captioner by whatever name.
+
+    Args:
+        model: hub id, folder, `world:captioner`, a run (its best checkpoint) or one of its checkpoints.
+        device: where to put it.
+        dtype: of the frozen parts; a run has its own.
+
+    Raises:
+        UserError: there is none.
+    """
+    chosen = checkpoint.named(model)
+    if chosen is not None:
+        return load_run(chosen.parents[1], str(checkpoint.step_of(chosen)), device=device)
+    return captioners.load(model, device=device, dtype=dtype)
 
 
 def load_run(run: Path, which: str = "best", *, device: str = "auto", dtype: str | None = None) -> Policy:
@@ -155,7 +172,7 @@ def _check_places(
     if len({place.resolve() for place in places}) < len(places):
         raise UserError(f"{places[0]}: is named for two exports; give each a place of its own")
     keep = [run]
-    if (run / "resolved.json").is_file():
+    if is_run(run):
         keep.append(Path(load_resolved(run / "resolved.json").captioner.path))
     for folder in (out, adapters):
         if folder is not None:

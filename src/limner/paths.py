@@ -16,6 +16,11 @@ _CLIPS = "videos-"
 """A split of the miniature world with this prefix is one of its clips."""
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether it is the folder of a run."""
+    return (Path(path) / "resolved.json").is_file()
+
+
 def resolve(path: str) -> str:
     """The folder of `world:captioner`, a model of the miniature world; other paths and hub names unchanged.
 

@@ -17,12 +17,12 @@ from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 from typer.testing import CliRunner
 
 import tiny
-from limner import captioners, cli, config, model_card
+from limner import captioners, checkpoint, cli, config, model_card
 from limner.captioners.blip2 import Captioner
 from limner.decoding import Decoding
 from limner.errors import UserError
 from limner.evaluation import Evaluation
-from limner.export import Card, export, load_run
+from limner.export import Card, export, load_captioner, load_run
 from limner.paths import resolve
 from limner.run import read_metrics
 from limner.train import train
@@ -99,6 +99,14 @@ def test_the_export_is_the_trained_model(run: Path, tmp_path: Path) -> None:
     for name, tensor in state.items():
         assert torch.equal(tensor, trained[name] if name in trained else start[name]), name
     assert any(not torch.equal(state[name], start[name]) for name in trained)
+
+
+def test_a_captioner_by_its_run_and_by_a_checkpoint_of_it(run: Path) -> None:
+    steps = checkpoint.steps(run / "checkpoints")
+    for named, which in ((run, "best"), *((path, str(checkpoint.step_of(path))) for path in steps)):
+        found = load_captioner(str(named), device="cpu", dtype="float32").trained()
+        for name, parameter in load_run(run, which, device="cpu").trained().items():
+            assert torch.equal(found[name], parameter)
 
 
 @pytest.mark.parametrize("name", ["vlrm.pt", "vlrm.safetensors"])

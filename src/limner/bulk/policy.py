@@ -6,12 +6,10 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from limner import captioners
 from limner.bulk.choose import Draft
 from limner.bulk.engine import Text
 from limner.bulk.judge import PolicyJudge
@@ -19,7 +17,7 @@ from limner.captioners.base import Policy
 from limner.captioners.prefixed import PrefixedPolicy
 from limner.decoding import Decoding
 from limner.errors import Reject
-from limner.export import load_run
+from limner.export import load_captioner
 from limner.rewards.base import AnyReward
 from limner.types import Sample
 
@@ -27,22 +25,11 @@ Made = TypeVar("Made")
 _log = logging.getLogger("limner.bulk")
 
 
-def load(model: str, *, device: str, dtype: str) -> Policy:
-    """A captioner: hub id, folder, `world:captioner`, or a run's folder (its best checkpoint).
-
-    Raises:
-        UserError: there is none.
-    """
-    if (Path(model) / "resolved.json").is_file():
-        return load_run(Path(model), device=device)
-    return captioners.load(model, device=device, dtype=dtype)
-
-
 def author(
     model: str, *, device: str, dtype: str, decoding: Decoding, rewards: Mapping[str, AnyReward]
 ) -> PolicyAuthor:
     """A captioner that is ready to write."""
-    policy = load(model, device=device, dtype=dtype)
+    policy = load_captioner(model, device=device, dtype=dtype)
     return PolicyAuthor(policy, decoding, PolicyJudge.load(rewards, policy) if rewards else None)
 
 

@@ -64,12 +64,9 @@ def load(
         from limner.devices import torch_device, torch_dtype
 
         return LocalModel.load(model, device=torch_device(device), dtype=torch_dtype(dtype))
-    from limner import captioners
-    from limner.export import load_run
+    from limner.export import load_captioner
 
-    if (Path(model) / "resolved.json").is_file():
-        return CaptionerAsker(load_run(Path(model), device=device))
-    return CaptionerAsker(captioners.load(model, device=device, dtype=dtype))
+    return CaptionerAsker(load_captioner(model, device=device, dtype=dtype))
 
 
 def check(
@@ -82,12 +79,12 @@ def check(
     """
     if is_address(model):
         load(model, name=name, key_env=key_env, option=option)
-    elif not (Path(model) / "resolved.json").is_file():
-        if text:
-            check_language_model(model)
-        else:
-            from limner import captioners
+    elif text:
+        check_language_model(model)
+    else:
+        from limner import captioners, checkpoint
 
+        if checkpoint.named(model) is None:
             captioners.family_of(model)
 
 

@@ -188,7 +188,7 @@ def _results(
     if main is None:
         return None, f"This model was not measured by its run. {files.missing_evaluations}".strip()
     if not chosen:
-        other = int(checkpoint.choose(run).name.removeprefix("step-"))
+        other = checkpoint.step_of(checkpoint.choose(run))
         return None, f"The run measured its checkpoint of step {other:,}, not this one of step {step:,}."
     try:
         table = measured.table(files)

@@ -14,7 +14,7 @@ from limner.captioners.base import Policy
 from limner.errors import Reject, UserError
 from limner.page.results import Earned
 from limner.page.settings import WORLD_RECIPE
-from limner.paths import WORLD
+from limner.paths import WORLD, is_run
 from limner.rewards.base import AnyReward
 from limner.score import Judge, combine
 from limner.types import Part, Rollouts
@@ -56,12 +56,12 @@ class Scorer:
             UserError: there is no such recipe, or a reward cannot be loaded.
         """
         if name is None:
-            name = model if _is_run(model) else WORLD_RECIPE if model.startswith(WORLD) else NONE
+            name = model if is_run(model) else WORLD_RECIPE if model.startswith(WORLD) else NONE
         if name == NONE:
             return cls({}, {})
         recipe = (
             config.load_resolved(Path(name) / "resolved.json")
-            if _is_run(name)
+            if is_run(name)
             else config.load(name, complete=False)
         )
         try:
@@ -111,7 +111,3 @@ def _earned(name: str, part: Part | None, row: int, why: str) -> Earned:
     found = part.details[row] if part.details else {}
     note = "; ".join(", ".join(map(str, said)) for said in found.values() if isinstance(said, list))
     return Earned(name, float(values.sum()), note)
-
-
-def _is_run(name: str) -> bool:
-    return (Path(name) / "resolved.json").is_file()

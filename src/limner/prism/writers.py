@@ -148,12 +148,9 @@ def policy_writer(
         UserError: there is no such captioner.
     """
     path = Path(model)
-    chosen = path if (path / "progress.json").is_file() else None
-    if chosen is None and (path / "resolved.json").is_file():
-        chosen = checkpoint.choose(path)
+    chosen = checkpoint.named(model)
     if chosen is not None:
-        step = int(chosen.name.removeprefix("step-"))
-        run = chosen.absolute().parents[1]
+        run, step = chosen.parents[1], checkpoint.step_of(chosen)
         policy = load_run(run, str(step), device=device)
         return PolicyWriter(f"{run.name} at step {step}", policy, fingerprint(chosen), prompt, decoding)
     if path.is_file():

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
-from limner import captioners
 from limner.captioners.base import Policy
 from limner.errors import UserError
-from limner.export import load_run
+from limner.export import load_captioner
 from limner.page.desk import Desk, gallery
 from limner.page.mount import mount
 from limner.page.rewards import Scorer
@@ -54,7 +52,7 @@ def serve(
     except ValueError as error:
         raise UserError(str(error)) from None
     metrics = Metrics()
-    policy = loaded(model, device=device, dtype=dtype)
+    policy = load_captioner(model, device=device, dtype=dtype)
     service = with_prompt(service, policy)
     if page is None:
         house = House(service, Engine(policy, metrics), metrics, key=key)
@@ -62,7 +60,7 @@ def serve(
         return
     other = None
     if page.compare is not None:
-        other = name_of(page.compare), loaded(page.compare, device=device, dtype=dtype)
+        other = name_of(page.compare), load_captioner(page.compare, device=device, dtype=dtype)
     scorer = Scorer.of(page.rewards, model, policy)
     studio = Studio((service.name, policy), metrics, other=other, scorer=scorer)
     subjects = gallery(page.gallery)
@@ -87,14 +85,3 @@ def with_prompt(service: Service, policy: Policy) -> Service:
             "(--request-prompt puts it before the caption)"
         )
     return replace(service, own_prompt=alone)
-
-
-def loaded(model: str, *, device: str, dtype: str) -> Policy:
-    """The captioner of a checkpoint or run.
-
-    Raises:
-        UserError: there is none.
-    """
-    if (Path(model) / "resolved.json").is_file():
-        return load_run(Path(model), device=device)
-    return captioners.load(model, device=device, dtype=dtype)
