@@ -88,7 +88,7 @@ cases = st.lists(st.integers(1, 6), min_size=2, max_size=5)
 groups = st.lists(st.integers(1, 6), min_size=4, max_size=8).filter(lambda lengths: len(lengths) % 2 == 0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(lengths=cases, gamma=st.sampled_from([1.0, 0.9, 0.0]), seed=st.integers(0, 1000))
 def test_token_returns_equal_the_papers_formula(lengths: list[int], gamma: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -109,7 +109,7 @@ def test_token_returns_equal_the_papers_formula(lengths: list[int], gamma: float
 
 
 @pytest.mark.parametrize("advantage", ALL, ids=str)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(lengths=groups, extra=st.integers(1, 4))
 def test_padding_columns_change_nothing(advantage: base.Advantage, lengths: list[int], extra: int) -> None:
     narrow_rollouts, narrow_scores = batch(lengths)
@@ -140,7 +140,7 @@ def test_unscored_captions_change_nothing_for_others_and_earn_nothing(advantage:
 
 
 @pytest.mark.parametrize("advantage", ALL, ids=str)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(lengths=groups, order=st.randoms(use_true_random=False))
 def test_permuted_captions_of_a_sample_have_permuted_advantages(
     advantage: base.Advantage, lengths: list[int], order
@@ -161,7 +161,7 @@ def test_permuted_captions_of_a_sample_have_permuted_advantages(
 
 
 @pytest.mark.parametrize("advantage", GROUPED, ids=str)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rewards=st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=6))
 def test_advantages_against_the_group_sum_to_zero(advantage: base.Advantage, rewards: list[float]) -> None:
     n = len(rewards)

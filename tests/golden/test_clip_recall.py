@@ -102,7 +102,7 @@ def enumerated(captions: np.ndarray, images: np.ndarray, at: int) -> tuple[list[
     return recalls, reciprocals
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), st.integers(1, 5), st.integers(1, 4))
 def test_equals_the_mean_over_every_order(data: st.DataObject, count: int, at: int):
     # Signed permutations of (1, 2, 2), all of one length: integer products order as cosines do, exactly.
@@ -115,7 +115,7 @@ def test_equals_the_mean_over_every_order(data: st.DataObject, count: int, at: i
     assert found["mrr"] == pytest.approx(reciprocals)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 20))
 def test_order_of_the_set_and_chunks_change_nothing(seed: int, count: int, duplicates: int):
     rng = torch.Generator().manual_seed(seed)
@@ -132,7 +132,7 @@ def test_order_of_the_set_and_chunks_change_nothing(seed: int, count: int, dupli
         np.testing.assert_allclose(one_by_one[name], expected, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30))
 def test_duplicates_share_the_ranks_they_hold(seed: int, count: int):
     # Every image twice: the two captions of a pair of equal images, if equal too, score alike, and R@2 of the

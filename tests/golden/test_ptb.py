@@ -79,9 +79,7 @@ LINES = st.lists(st.tuples(PARTS, st.sampled_from([" ", " ", " ", "", ". ", ", "
 
 
 @needs_java
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.data_too_large])
 @given(st.lists(LINES, min_size=40, max_size=120))
 def test_no_difference_is_found(captions: list[str]):
     """Many lines an example, for each starts Java. No capital sigma: see `ptb`, what does not match."""

@@ -88,7 +88,7 @@ def test_scenes_have_no_image_file(tmp_path, model):
     assert all(set(row) == {"id", "caption"} for row in rows)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.floats(0, 1), batch=st.integers(1, 8))
 def test_a_job_stopped_anywhere_ends_as_one_never_stopped(photos, tmp_path_factory, model, cut, batch):
     out = tmp_path_factory.mktemp("out") / "captions.jsonl"
@@ -171,11 +171,15 @@ def test_mistakes_are_told_before_a_model_is_loaded(photos, tmp_path):
         run(World(), tmp_path / "captions.jsonl", "no/such/model", where=Where(sidecar=True))
     with pytest.raises(UserError, match="choose another name for the captions"):
         run(Folder(path=str(photos)), tmp_path / "rejects.jsonl", "no/such/model")
-    with pytest.raises(UserError, match=r"1\.png: line 1 is no row"):
+    (tmp_path / "diary.jsonl").write_text("dear diary\n")
+    with pytest.raises(UserError, match=r"diary\.jsonl: line 1 is no row"):
+        run(Folder(path=str(photos)), tmp_path / "diary.jsonl", "no/such/model")
+    with pytest.raises(UserError, match=r"1\.png: captions go into a file whose name ends in"):
         run(Folder(path=str(photos)), photos / "below" / "1.png", "no/such/model")
     assert open_image(photos / "below" / "1.png").size == (48, 48)
-    with pytest.raises(UserError, match="photos: cannot be written"):
-        run(Folder(path=str(photos)), photos, "no/such/model")
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"folder\.jsonl: cannot be written"):
+        run(Folder(path=str(photos)), tmp_path / "folder.jsonl", "no/such/model")
 
 
 def test_no_such_captioner(photos, tmp_path):

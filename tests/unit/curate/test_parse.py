@@ -109,7 +109,7 @@ def question_in(draw):
     return Question(draw(phrase) + "?", tuple(options), draw(st.integers(0, len(options) - 1)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(question_in(), min_size=1, max_size=4, unique_by=lambda question: question.text.casefold()))
 @pytest.mark.parametrize("style", STYLES)
 def test_a_question_in_any_style_is_read_as_it_is(style, questions):
@@ -133,7 +133,7 @@ fragments = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.one_of(
         st.text(),

@@ -60,7 +60,7 @@ def sources(draw):
     return Numbers(size, rejected, draw(st.frozensets(st.integers(0, size - 1), max_size=2)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(source=sources(), batch=st.integers(1, 7), seed=seeds, shuffle=st.booleans(), before=st.integers(0, 6))
 def test_resuming_at_any_position_goes_on_with_the_same_samples(source, batch, seed, shuffle, before):
     whole = Batches(source, batch, seed=seed, shuffle=shuffle)
@@ -70,14 +70,14 @@ def test_resuming_at_any_position_goes_on_with_the_same_samples(source, batch, s
     assert resumed.position == whole.position
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(source=sources(), batch=st.integers(1, 7), seed=seeds)
 def test_threads_do_not_change_the_order(source, batch, seed):
     one = ids(Batches(source, batch, seed=seed, workers=1), 5)
     assert ids(Batches(source, batch, seed=seed, workers=5), 5) == one
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(source=sources(), seed=seeds, shuffle=st.booleans())
 def test_every_usable_id_comes_once_an_epoch(source, seed, shuffle):
     batches = Batches(source, len(source) - len(source.rejected), seed=seed, shuffle=shuffle)

@@ -252,7 +252,7 @@ def test_what_is_written_is_read_again(tmp_path, jpeg, name, form, stored):
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1).map(str.strip)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     texts.filter(bool),
     st.lists(texts.filter(bool), min_size=2, max_size=25),

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -135,7 +135,7 @@ HEADS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(head=st.sampled_from(HEADS), body=st.binary(max_size=300))
 @pytest.mark.filterwarnings("ignore")
 def test_random_bytes_give_an_image_or_a_reject(head, body):
@@ -159,7 +159,7 @@ def mutated_files():
     return [*whole, encoded(Image.fromarray(np.zeros((9, 9), np.uint16)), "PNG")]
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
 def test_flipped_bytes_give_an_image_or_a_reject(data):

@@ -55,7 +55,7 @@ def outcome(path, data, **settings):
 KINDS = ("mp4", "webm", "avi", "ts", "mkv", "gif", "webp")
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(KINDS), cut=st.floats(0, 1), junk=st.binary(max_size=40))
 def test_cut_files_give_frames_or_a_reason(tmp_path, kind, cut, junk):
     whole = content(kind)
@@ -67,7 +67,7 @@ def test_cut_files_give_frames_or_a_reason(tmp_path, kind, cut, junk):
         assert set(nasty_videos.numbers(result.images)) <= set(range(20))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(KINDS),
     places=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=30)), min_size=1, max_size=8),

@@ -143,7 +143,7 @@ def test_pairs_of_pooled_ratios_keep_images_where_one_system_states_nothing():
     assert (found.value, found.n) == (-0.5, 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), min_size=1, max_size=30), st.integers(0, 5))
 def test_intervals_lie_within_the_values(values: list[float], seed: int):
     found = interval(Ratio.mean(np.array(values)), seed=seed, resamples=100)
@@ -154,7 +154,7 @@ def test_intervals_lie_within_the_values(values: list[float], seed: int):
         assert min(kept) - slack <= found.low <= found.high <= max(kept) + slack
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(0, 100))
 def test_swapping_the_systems_swaps_the_sign(images: int, seed: int):
     a, b = np.random.default_rng(seed).random((2, images))

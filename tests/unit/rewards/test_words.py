@@ -55,7 +55,7 @@ def check(kind: str, ids: list[int]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text(kind: str, text: str) -> None:
     ids = tokens_of(kind, text)
     check(kind, ids)
@@ -66,7 +66,7 @@ def test_any_text(kind: str, text: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_ids(kind: str, data: st.DataObject) -> None:
     """Sampling at a high temperature draws halves of characters and special tokens in mid-sentence."""
     check(kind, data.draw(st.lists(st.integers(0, len(toy(kind)) - 1), max_size=20)))

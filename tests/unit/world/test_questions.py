@@ -72,7 +72,7 @@ def test_every_question_is_answered_by_the_full_caption():
             assert answer(full(told), question) == question.answer, (full(told), question)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.floats(0, 1))
 def test_what_a_true_caption_says_is_right_but_for_what_it_leaves_out(seed: int, density: float):
     # A caption lists what there is: one that leaves a thing out is wrong about how many there are.
@@ -84,7 +84,7 @@ def test_what_a_true_caption_says_is_right_but_for_what_it_leaves_out(seed: int,
             assert answer(caption, question) in (None, question.answer), (caption, question)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.sampled_from([*WORDS, "dog", ""]), max_size=24), st.integers(0, 2**32))
 def test_any_string_is_read(words: list[str], seed: int):
     for question in questions(random_scene(np.random.default_rng(seed)), np.random.default_rng(seed)):
