@@ -5,7 +5,6 @@ image. "Refused": refused with the image while the file `refuse` is in its folde
 """
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from patience import listening
 from server import ChatServer
 
 WRITTEN = """Here are five questions:
@@ -57,14 +57,7 @@ class QuestionServer(ChatServer):
     def start(self) -> None:
         command = [sys.executable, __file__, str(self.port), str(self.folder), str(self.delay)]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise RuntimeError("the server did not start")
+        listening(self.port, self._process)
 
 
 class Handler(BaseHTTPRequestHandler):

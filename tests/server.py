@@ -5,10 +5,12 @@
     when:   text that the last message must hold ("" holds in all); the first rule that holds answers
     steps:  what is done at the first, second, ... request that the rule answers; the last one stays
 
-and a step is a mapping with any of `delay` (seconds), `status`, `headers`, `drop` (closes the connection),
-`raw` (the body as it is), `refusal`, `finish_reason` and `answer`: a text, in which {seed}, {max_tokens},
-{temperature} and {last} stand for what was asked, {number} for a number from 0 to 10 and {letter} for one of
-A to D that depend on the conversation. Without rules everything is answered "A".
+and a step is a mapping with any of `together` (waits until so many requests are waiting so), `delay`
+(seconds), `hang` (does not answer as long as the process lives), `status`, `headers`, `drop` (closes the
+connection), `raw` (the body as it is), `refusal`, `finish_reason` and `answer`: a text, in which {seed},
+{max_tokens}, {temperature} and {last} stand for what was asked, {inside} for how many requests are under way,
+{number} for a number from 0 to 10 and {letter} for one of A to D that depend on the conversation. Without
+rules everything is answered "A".
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
+
+from patience import SECONDS, free_port, listening
 
 Rule = Mapping[str, Any]
 EVERYTHING: Sequence[Rule] = ({"when": "", "steps": [{"answer": "A"}]},)
@@ -46,7 +49,7 @@ class ChatServer:
         folder.mkdir(parents=True, exist_ok=True)
         self._rules, self._log, self._key = folder / "rules.json", folder / "requests.jsonl", key
         self.follow(rules)
-        self.port = _free_port()
+        self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
         self.start()
 
@@ -60,30 +63,26 @@ class ChatServer:
         command = [sys.executable, "-S", __file__, str(self.port), str(self._rules), str(self._log)]
         environment = {"SERVER_KEY": self._key or ""}
         self._process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise RuntimeError("the server did not start")
+        listening(self.port, self._process)
 
     def kill(self) -> None:
         """As the kernel does, in the middle of whatever it is at."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def away_for(self, seconds: float) -> threading.Timer:
-        """Kill it now, and start it again after a while; join what comes back."""
+    def away_for(self, seconds: float, *, then: Sequence[Rule] | None = None) -> threading.Timer:
+        """Kill it now, and start it again after a while, with other rules; join what comes back."""
         self.kill()
+        if then is not None:
+            self.follow(then)
         timer = threading.Timer(seconds, self.start)
         timer.start()
         return timer
 
     def requests(self) -> list[dict[str, Any]]:
         """The bodies of the requests so far."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
+        text = self._log.read_text() if self._log.exists() else ""
+        return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]  # the last may come yet
 
     def __enter__(self) -> Self:
         return self
@@ -91,12 +90,6 @@ class ChatServer:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -107,6 +100,8 @@ class Handler(BaseHTTPRequestHandler):
     used: Counter[str]
     log: Path
     lock = threading.Lock()
+    inside = 0
+    together: dict[int, threading.Barrier]
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -119,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
         elif body["model"] == "nobody":
             self.send(404, json.dumps({"error": {"message": "The model `nobody` does not exist."}}))
         else:
+            with self.lock:
+                Handler.inside += 1
             self.follow(self.step(_last(body)), body)
 
     def step(self, last: str) -> Mapping[str, Any]:
@@ -131,7 +128,15 @@ class Handler(BaseHTTPRequestHandler):
             return rule["steps"][min(self.used[name], len(rule["steps"])) - 1]
 
     def follow(self, step: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        if "together" in step:
+            with self.lock:
+                barrier = self.together.setdefault(step["together"], threading.Barrier(step["together"]))
+            barrier.wait(SECONDS)
         time.sleep(step.get("delay", 0))
+        while step.get("hang"):
+            time.sleep(SECONDS)
+        with self.lock:
+            inside, Handler.inside = Handler.inside, Handler.inside - 1
         if step.get("drop"):
             self.close_connection = True
             return
@@ -143,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
         names = {name: body[name] for name in ("seed", "max_tokens", "temperature")}
         answer = step.get("answer")
         drawn = crc32(json.dumps(body["messages"]).encode())
-        names |= {"last": _last(body), "number": drawn % 11, "letter": "ABCD"[drawn % 4]}
+        names |= {"last": _last(body), "number": drawn % 11, "letter": "ABCD"[drawn % 4], "inside": inside}
         text = answer if answer is None else answer.format(**names)
         message = {"role": "assistant", "content": text, "refusal": step.get("refusal")}
         choice = {"index": 0, "message": message, "finish_reason": step.get("finish_reason", "stop")}
@@ -173,5 +178,6 @@ def _last(body: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     Handler.rules, Handler.log, Handler.used = Path(sys.argv[2]), Path(sys.argv[3]), Counter()
+    Handler.together = {}
     ThreadingHTTPServer.request_queue_size = 128
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

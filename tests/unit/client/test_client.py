@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,12 @@ from limner import client_round
 from limner.answering.base import Reply
 from limner.client import Client, Endpoint
 from limner.errors import UserError
+from patience import SECONDS
 from server import ChatServer
 
 DECODING = {"max_new_tokens": 10, "temperature": 0.6, "seed": 3}
 A = {"answer": "A"}
+IN_FOURS = {"together": 4, "delay": 0.1, "answer": "{inside}"}
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def says(text):
 
 
 def endpoint(server, **settings):
-    return Endpoint(**{"base_url": server.base_url, "model": "m", "timeout_seconds": 5.0, **settings})
+    return Endpoint(**{"base_url": server.base_url, "model": "m", "timeout_seconds": SECONDS, **settings})
 
 
 def test_answers_come_in_order_with_their_tokens(tmp_path: Path):
@@ -47,10 +48,11 @@ def echo():
 
 
 def test_no_more_requests_at_a_time_than_allowed(tmp_path: Path):
-    with ChatServer(tmp_path, [{"when": "", "steps": [{"delay": 0.2, "answer": "A"}]}]) as server:
-        start = time.monotonic()
-        Client(endpoint(server, concurrency=4)).ask([says(f"q{i}") for i in range(8)], **DECODING)
-        assert 0.4 <= time.monotonic() - start < 1.2
+    with ChatServer(tmp_path, [{"when": "", "steps": [IN_FOURS]}]) as server:
+        client = Client(endpoint(server, concurrency=4))
+        replies = client.ask([says(f"q{i}") for i in range(8)], **DECODING)
+    assert max(int(reply.text) for reply in replies) == 4
+    assert client.counts["answered"] == 8
 
 
 def test_equal_conversations_are_asked_once(tmp_path: Path):
@@ -93,7 +95,7 @@ FAILURES = {
     "empty text": [{"answer": " "}],
     "empty content": [{"answer": None}],
     "server": [{"status": 500}],
-    "time-out": [{"delay": 1.0, "answer": "A"}],
+    "time-out": [{"hang": True}],
     "bad request": [{"status": 400}],
     "bad request of its size": [{"status": 413}],
 }
@@ -104,20 +106,21 @@ def test_a_conversation_without_an_answer_touches_no_other(tmp_path: Path, name:
     kind = name.split(" of ")[0].split(" by ")[0].split(" without ")[0]
     kind = {"empty text": "empty", "empty content": "empty"}.get(kind, kind)
     # the last good answer comes after the first failure: it shows that the endpoint itself is well
-    rules = [{"when": "bad", "steps": FAILURES[name]}, {"when": "", "steps": [{"delay": 0.5, "answer": "A"}]}]
+    rules = [{"when": "bad", "steps": FAILURES[name]}, {"when": "", "steps": [{"delay": 0.4, "answer": "A"}]}]
     with ChatServer(tmp_path, rules) as server:
-        settings = {"tries": 3, "concurrency": 2, "timeout_seconds": 0.9, "patience_seconds": 20.0}
-        client = Client(endpoint(server, **settings))
-        replies = client.ask([says("bad"), says("good"), says("better"), says("best")], **DECODING)
+        settings = {"timeout_seconds": 1.5} if kind == "time-out" else {}
+        client = Client(endpoint(server, tries=3, concurrency=2, patience_seconds=20.0, **settings))
+        asking = [says("bad"), *(says(f"g{'o' * i}d") for i in range(5))]
+        replies = client.ask(asking, **DECODING)
         asked = [row for row in server.requests() if "bad" in row["messages"][-1]["content"]]
-    assert [reply.text for reply in replies] == [None, "A", "A", "A"]
+    assert [reply.text for reply in replies] == [None, *"AAAAA"]
     assert replies[0].error.startswith(kind)
     assert client.counts["failed"] == client.counts[f"failed/{kind}"] == 1
     if "bad request" in kind:
         assert len(asked) == 1
     else:  # failures before the first answer of others are not held against it
-        assert 3 <= len(asked) <= 40
-        assert client.counts["retries"] == len(asked) - 1
+        assert 3 <= len(asked) <= 200
+        assert client.counts["retries"] >= len(asked) - 1
     if kind in ("refusal", "garbage", "empty"):
         assert [row["seed"] for row in asked] == [3, 4, 5]
 
@@ -130,24 +133,26 @@ def test_a_conversation_without_an_answer_touches_no_other(tmp_path: Path, name:
         {"drop": True},
         {"raw": "half a {"},
         {"refusal": "no"},
-        {"delay": 2, **A},
+        {"hang": True},
     ],
     ids=str,
 )
 def test_what_fails_once_is_asked_again(tmp_path: Path, first: dict):
     with ChatServer(tmp_path, [{"when": "", "steps": [first, A]}]) as server:
-        client = Client(endpoint(server, timeout_seconds=1.0))
+        client = Client(endpoint(server, timeout_seconds=1.0 if "hang" in first else SECONDS))
         assert client.ask([says("q")], **DECODING)[0].text == "A"
-    assert client.counts["retries"] == 1
+    # where time is short, a busy machine may let it pass again
+    assert client.counts["retries"] == 1 or ("hang" in first and client.counts["retries"] > 1)
     assert client.counts["failed"] == 0
 
 
-def test_retry_after_is_honoured(tmp_path: Path):
+def test_retry_after_is_honoured(tmp_path: Path, monkeypatch):
+    pauses, pause = [], client_round.Round._pause
+    monkeypatch.setattr(client_round.Round, "_pause", lambda *told: pauses.append(pause(*told)) or pauses[-1])
     busy = {"status": 429, "headers": {"Retry-After": "1"}}
     with ChatServer(tmp_path, [{"when": "", "steps": [busy, A]}]) as server:
-        start = time.monotonic()
         assert Client(endpoint(server)).ask([says("q")], **DECODING)[0].text == "A"
-        assert time.monotonic() - start >= 1.0
+    assert pauses == [1.0]
 
 
 def test_a_setting_that_every_conversation_is_refused_for_stops_the_run(tmp_path: Path):
