@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from limner.serve.batching import Done, Failed, Job, Piece, Written
+from patience import SECONDS
 
 
 class Scribe:
@@ -26,7 +27,7 @@ class Scribe:
 
     def run(self, jobs: Sequence[Job]) -> None:
         self.batches.append(len(jobs))
-        self.go.wait(20)
+        self.go.wait(SECONDS)
         time.sleep(self.seconds)
         for job in jobs:
             if self.fails:

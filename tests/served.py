@@ -6,11 +6,9 @@ import base64
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -24,6 +22,7 @@ from PIL import Image
 from limner.serve.house import House
 from limner.serve.server import settings
 from limner.world import scenes
+from patience import SECONDS, free_port, until
 
 
 def data_url(image: Image.Image, kind: str = "PNG") -> str:
@@ -56,8 +55,7 @@ def running(house: House) -> Iterator[str]:
     server = uvicorn.Server(settings(house, host="127.0.0.1", port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
+    until(lambda: server.started)
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
@@ -65,13 +63,25 @@ def running(house: House) -> Iterator[str]:
         thread.join()
 
 
+def answers(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Return when a server gives what is at an address; it says in the log why it does not."""
+
+    def answered() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(url, timeout=SECONDS).close()
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+    until(answered, every=0.1, otherwise=log.read_text)
+
+
 class Process:
     """`limner serve` in a process of its own; a context manager."""
 
     def __init__(self, folder: Path, *options: str, environment: dict[str, str] | None = None):
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            self.port = held.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "serve.log"
         command = [sys.executable, "-m", "limner", "serve", "world:captioner", *options]
@@ -81,16 +91,9 @@ class Process:
                 env={**os.environ, **(environment or {})},
             )  # fmt: skip
 
-    def wait(self, seconds: float = 600) -> None:
+    def wait(self) -> None:
         """Until it answers."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
-                return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
+        answers(self.process, f"{self.url}/health", self.log)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Sequence
 
 from PIL import Image
 
 from limner.decoding import Decoding
 from limner.serve.batching import Ask, Batcher, Done, Failed, Job
+from patience import until
 from scribe import Scribe
 
 
@@ -25,8 +25,7 @@ def batches(first: Job, jobs: Sequence[Job], *, max_batch: int = 16, wait_second
     scribe.go.clear()
     batcher = Batcher(scribe.run, max_batch=max_batch, wait_seconds=wait_seconds)
     batcher.submit(first)
-    while not scribe.batches:
-        time.sleep(0.001)
+    until(lambda: scribe.batches)
     for each in jobs:
         batcher.submit(each)
     scribe.go.set()
@@ -117,6 +116,8 @@ def test_as_many_as_last_are_waited_for() -> None:
 
 
 def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
+    before = set(threading.enumerate())
+
     async def closing() -> tuple[list[object], object]:
         scribe = Scribe(seconds=0.02)
         batcher = Batcher(scribe.run, max_batch=1, wait_seconds=60)
@@ -131,4 +132,4 @@ def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
     done, late = asyncio.run(closing())
     assert all(isinstance(event, Done) for event in done)
     assert isinstance(late, Failed)
-    assert "captioner" not in {thread.name for thread in threading.enumerate()}
+    assert "captioner" not in {thread.name for thread in set(threading.enumerate()) - before}

@@ -15,6 +15,7 @@ from limner.serve.fetch import Fetcher, is_public
 from limner.serve.media import Medium, Opener
 from limner.serve.problems import Problem
 from limner.serve.settings import Limits
+from patience import SECONDS
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -60,7 +61,7 @@ def port() -> Iterator[int]:
     thread.join()
 
 
-def fetcher(port: int, *, names: dict[str, list[str]] | None = None, seconds: float = 5.0) -> Fetcher:
+def fetcher(port: int, *, names: dict[str, list[str]] | None = None, seconds: float = SECONDS) -> Fetcher:
     """Allows good.test and moved.test at a port; the machine of the test counts as public, others do not."""
     known = {"good.test": ["127.0.0.1"], "moved.test": ["127.0.0.1"], **(names or {})}
     return Fetcher(
@@ -137,7 +138,7 @@ def test_a_name_is_asked_for_once_a_request(port: int) -> None:
     """A name service that gives a harmless address first and a private one next gains nothing."""
     given = [["127.0.0.1"], ["10.0.0.1"]]
     rebinding = Fetcher(
-        (f"good.test:{port}",), 1000, 5.0, lambda *_: given.pop(0), lambda address: address == "127.0.0.1"
+        (f"good.test:{port}",), 1000, SECONDS, lambda *_: given.pop(0), lambda address: address == "127.0.0.1"
     )
     assert rebinding.get(f"http://good.test:{port}/picture/2") == b"pp"
     assert len(given) == 1
