@@ -9,8 +9,6 @@ or whole words.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from functools import partial
 from itertools import takewhile
 
 import torch
@@ -39,21 +37,21 @@ def split(tokenizer: PreTrainedTokenizerFast, tokens: torch.Tensor, caption_mask
         tokens: (T,) int64 generated ids.
         caption_mask: (T,) bool, True on generated tokens.
     """
-    positions = caption_mask.nonzero()[:, 0].tolist()
-    text, spans = token_spans(tokenizer, tokens[caption_mask].tolist())
-    ends = [end for _, end in spans]
+    ids = tokens.tolist()
+    positions = [index for index, kept in enumerate(caption_mask.tolist()) if kept]
+    text, spans = token_spans(tokenizer, [ids[index] for index in positions])
+    places = [place for place, (begin, end) in zip(positions, spans, strict=True) if begin < end]
+    spans = [(begin, end) for begin, end in spans if begin < end]
     words, holders = [], []
+    first = 0
     for start, stop in word_spans(text):
-        held = []
-        for index in range(bisect_right(ends, start), len(spans)):
-            begin, end = spans[index]
-            if begin == end:
-                continue
-            if begin >= stop:
-                break
-            held.append(positions[index])
+        while first < len(spans) and spans[first][1] <= start:
+            first += 1
+        last = first
+        while last < len(spans) and spans[last][0] < stop:
+            last += 1
         words.append(normal(text[start:stop]))
-        holders.append(tuple(held))
+        holders.append(tuple(places[first:last]))
     return Words(tuple(words), tuple(holders))
 
 
@@ -91,7 +89,7 @@ def token_spans(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> tuple[str
         The text, and (first character, one past the last) of every token; the ends never decrease.
     """
     # Straight to the tokenizers library: transformers' decode() costs three times as much here.
-    decode = partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=True)
+    decode = tokenizer.backend_tokenizer.decode  # which leaves special tokens out
     text = ""
     spans: list[tuple[int, int]] = []
     context = start = 0
@@ -101,16 +99,16 @@ def token_spans(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> tuple[str
         while prefixes[-1].endswith(UNFINISHED) and stop < min(start + BLOCK + LONGEST_CHARACTER, len(ids)):
             stop += 1
             prefixes.append(decode(ids[context:stop]))
-        known = _common(prefixes[0], prefixes[-1])
+        whole = prefixes[-1]
+        known = _common(prefixes[0], whole)
         shift = len(text) - known
-        text += prefixes[-1][known:]
+        text += whole[known:]
         begin = known
         for index, prefix in enumerate(prefixes[1:], start):
-            settled = max(begin, _common(prefix, prefixes[-1]))
-            end = settled
+            end = settled = max(begin, _common(prefix, whole))
             # Bytes of a character that later tokens complete: this token holds a part of it, unless it is
             # a special token between two bytes, which decodes to nothing at all.
-            if settled < min(len(prefix), len(prefixes[-1])) and decode(ids[index : index + 1]):
+            if settled < len(prefix) and settled < len(whole) and decode(ids[index : index + 1]):
                 end += 1
             last = spans[-1][1] if spans else 0
             spans.append((begin + shift, end + shift) if begin < end else (last, last))
