@@ -1,6 +1,5 @@
 """The parser on what models write, on what they might write, and on anything at all."""
 
-import time
 from collections import Counter
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from limner.curate.parse import REASONS, parse
 from limner.questions import LETTERS, Question
 from nasty_outputs import CASES
+from patience import cheap
 
 
 def shown(question):
@@ -157,7 +157,4 @@ def test_no_text_breaks_the_parser(text):
     ids=lambda text: repr(text[:8]),
 )  # fmt: skip
 def test_long_noise_takes_no_time(text):
-    started = time.perf_counter()
-    parse(text)
-    # 0.1 s each here; what grows with the square of the length would take minutes
-    assert time.perf_counter() - started < 5
+    cheap(lambda: parse(text))  # 0.1 s each; what grows with the square of the length would take minutes

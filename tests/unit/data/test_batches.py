@@ -17,6 +17,7 @@ from limner.data.rejects import RejectLog
 from limner.data.world import Source as World
 from limner.errors import Reject, UserError
 from limner.types import Sample
+from patience import SECONDS, until
 
 PIXEL = Image.new("RGB", (1, 1))
 
@@ -161,9 +162,7 @@ def test_the_next_batch_is_read_while_this_one_is_used():
 
     batches = Batches(Recorded(100), 5, seed=0, shuffle=False)
     batches.next()
-    deadline = time.monotonic() + 5
-    while len(read) < 10 and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: len(read) >= 10)
     assert sorted(read) == list(range(10))
 
 
@@ -185,7 +184,17 @@ def threads():
 def test_threads_end_without_reading_what_is_not_wanted(how):
     gc.collect()
     before = set(threads())
-    items = read_ahead(Numbers(5000, slow=frozenset(range(5000))), range(5000), workers=2, ahead=2000)
+    read, go = [], threading.Event()
+
+    @dataclass(frozen=True)
+    class Held(Numbers):
+        def read(self, index):
+            read.append(index)
+            if index:
+                go.wait(SECONDS)
+            return super().read(index)
+
+    items = read_ahead(Held(100), range(100), workers=2, ahead=50)
     next(items)
     assert set(threads()) > before
     if how == "close":
@@ -193,10 +202,9 @@ def test_threads_end_without_reading_what_is_not_wanted(how):
     else:
         del items
         gc.collect()
-    deadline = time.monotonic() + 1  # the items ahead would take five seconds
-    while not before >= set(threads()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert before >= set(threads())
+    go.set()
+    until(lambda: before >= set(threads()))
+    assert len(read) <= 3, "the first, and what each of two threads was at"
 
 
 def test_closed_batches_stop_reading():

@@ -3,19 +3,19 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 import nasty_files
 from limner.data.media import MAX_PIXELS, open_image
 from limner.errors import Reject
 from nasty_files import encoded
+from patience import SECONDS
 
 
 def test_a_hundred_megapixels_are_read_and_more_are_not():
@@ -32,13 +32,12 @@ def test_very_long_images(shape):
     assert max(open_image(nasty_files.png(width, height, rows=rows), max_side=64).size) == 64
 
 
-def test_bombs_are_refused_from_the_header_without_decoding():
+def test_bombs_are_refused_from_the_header_without_decoding(monkeypatch):
     # 2 billion pixels, and nothing behind the header: decoding would fail in another way.
-    start = time.perf_counter()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
     for side in (20_000, 45_000, 2_000_000):
         with pytest.raises(Reject, match="more than the limit"):
             open_image(nasty_files.png(side, side, rows=b""))
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
@@ -65,7 +64,7 @@ def test_a_hundred_megapixel_tiff_raises_no_warning():
 def test_special_files_are_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with ThreadPoolExecutor(1) as pool:
-        error = pool.submit(open_image, tmp_path / "pipe.jpg").exception(timeout=5)
+        error = pool.submit(open_image, tmp_path / "pipe.jpg").exception(timeout=SECONDS)
     assert isinstance(error, Reject)
     assert "pipe" in error.reason
     with pytest.raises(Reject, match="device"):

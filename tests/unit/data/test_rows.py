@@ -2,7 +2,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from limner.data.rejects import RejectLog
 from limner.data.rows import GrowingRows, line_of
 from limner.errors import UserError
+from patience import until
 
 
 def rows_in(path):
@@ -126,8 +126,7 @@ def test_a_killed_writer_leaves_whole_rows(tmp_path):
         "for number in range(10**9): rows.append([{'id': str(number)}])"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, path])
-    while not path.exists() or path.stat().st_size < 10_000:
-        time.sleep(0.01)
+    until(lambda: path.exists() and path.stat().st_size > 10_000)
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     again = GrowingRows(path, ("id",))

@@ -24,6 +24,7 @@ from limner.data.video_pool import Decoders
 from limner.errors import Reject, UserError
 from limner.types import Sample
 from nasty_videos import numbers
+from patience import SECONDS, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,13 +54,6 @@ def processes():
     )
     rows = [row.split() for row in listed.stdout.splitlines()]
     return {int(pid) for pid, state in rows if not state.startswith("Z")}
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 def decoders_of(items):
@@ -142,11 +136,9 @@ def test_a_process_that_is_killed_costs_its_video_and_no_other(file):
 
     def kill():
         until(lambda: decoders._busy)
-        os.kill(busy, signal.SIGSTOP)  # so that it cannot be done before it is killed
-        time.sleep(0.2)
         os.kill(busy, signal.SIGKILL)
 
-    os.kill(busy, signal.SIGSTOP)
+    os.kill(busy, signal.SIGSTOP)  # so that it cannot be done before it is killed
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(Reject, match=r"the decoder died of it .*SIGKILL"):
@@ -156,24 +148,30 @@ def test_a_process_that_is_killed_costs_its_video_and_no_other(file):
     (idle,) = pids(decoders)
     assert idle != busy
     os.kill(idle, signal.SIGKILL)  # while it has nothing to do: no video is to blame
-    assert until(lambda: not decoders._idle[0].alive)
+    until(lambda: not decoders._idle[0].alive)
     assert numbers(decoders.load(source.read(2)).media) == [0, 30]
     decoders.close()
+
+
+def worker_that(does: str) -> str:
+    """The program of a process that does something before it decodes a video."""
+    return (
+        f"import os, signal, sys, time; sys.path.append({str(ROOT / 'src')!r})\n"
+        "from limner.data import video_worker as worker\n"
+        "decode = worker.decode\n"
+        f"def changed(video, id, epoch):\n{does}"
+        "    return decode(video, id=id, epoch=epoch)\n"
+        "worker.decode = changed; worker.main()"
+    )
 
 
 def test_a_crash_is_a_reject_and_the_run_goes_on(file, tmp_path, monkeypatch):
     """A decoder that crashes on one file, as FFmpeg has done: here it is made to."""
     crash = (
-        f"import os, signal, sys; sys.path.append({str(ROOT / 'src')!r})\n"
-        "from limner.data import video_worker as worker\n"
-        "decode = worker.decode\n"
-        "def crashing(video, id, epoch):\n"
         "    if id == 'video 2': os.kill(os.getpid(), signal.SIGSEGV)\n"
         "    if id == 'video 4': raise ZeroDivisionError\n"
-        "    return decode(video, id=id, epoch=epoch)\n"
-        "worker.decode = crashing; worker.main()"
     )
-    monkeypatch.setattr(video_pool, "_START", crash)
+    monkeypatch.setattr(video_pool, "_START", worker_that(crash))
     log = RejectLog(tmp_path / "rejects.jsonl")
     batches = Batches(
         Same(path=str(file), frames=2, size=4), 3, seed=0, shuffle=False, rejects=log, workers=1
@@ -187,16 +185,17 @@ def test_a_crash_is_a_reject_and_the_run_goes_on(file, tmp_path, monkeypatch):
 
 
 def test_a_decoder_that_hangs_is_given_up(file, monkeypatch):
-    decoders = Decoders(max_seconds=0.3)
-    monkeypatch.setattr(video_pool, "_START", "import time; time.sleep(60)")
-    start = time.monotonic()
+    decoders, source = Decoders(max_seconds=0.3), Same(path=str(file), frames=2)
+    monkeypatch.setattr(video_pool, "_START", f"import time; time.sleep({10 * SECONDS})")
     with pytest.raises(RuntimeError, match="no process that decodes videos can be started"):
-        decoders.load(Same(path=str(file)).read(0))
-    hang = "import sys, time; sys.stdout.write('limner'); sys.stdout.flush(); time.sleep(60)"
-    monkeypatch.setattr(video_pool, "_START", hang)
+        decoders.load(source.read(0))
+    hangs = f"    if id == 'video 1': time.sleep({10 * SECONDS})\n"
+    monkeypatch.setattr(video_pool, "_START", worker_that(hangs))
+    decoders._seconds = SECONDS  # starting takes as long as it takes
+    decoders.load(source.read(0))
+    decoders._seconds = 0.3
     with pytest.raises(Reject, match=r"took more than 0.3 s \(SIGKILL\)"):
-        decoders.load(Same(path=str(file)).read(0))
-    assert time.monotonic() - start < 20
+        decoders.load(source.read(1))
     decoders.close()
 
 
@@ -220,11 +219,11 @@ def test_processes_end_with_the_reading(file, how):
         gc.collect()
     else:
         list(items)
-    assert until(lambda: all(map(gone, started)))
+    until(lambda: all(map(gone, started)))
 
 
 def test_closing_does_not_wait_for_a_video(file):
-    decoders = Decoders()
+    decoders = Decoders(max_seconds=10 * SECONDS)
     source = Same(path=str(file), frames=2)
     decoders.load(source.read(0))
     (pid,) = pids(decoders)
@@ -239,13 +238,11 @@ def test_closing_does_not_wait_for_a_video(file):
 
     asking = threading.Thread(target=ask)
     asking.start()
-    assert until(lambda: decoders._busy)
-    start = time.monotonic()
+    until(lambda: decoders._busy)
     decoders.close()
-    asking.join(10)
-    assert time.monotonic() - start < 5
+    asking.join(SECONDS)
     assert refused == ["not decoded: reading was stopped"]
-    assert until(lambda: gone(pid))
+    until(lambda: gone(pid))
     with pytest.raises(Reject, match="stopped"):
         decoders.load(source.read(1))
 
@@ -270,11 +267,11 @@ def test_ctrl_c_ends_a_script_and_its_processes(file, tmp_path):
     assert running.stdout is not None
     started = [int(line) for line in iter(running.stdout.readline, "ready\n")]
     os.killpg(running.pid, signal.SIGINT)
-    _, errors = running.communicate(timeout=20)
+    _, errors = running.communicate(timeout=SECONDS)
     assert running.returncode not in (0, None)
     assert errors.count("Traceback") == 1, errors
     assert "KeyboardInterrupt" in errors
-    assert until(lambda: all(map(gone, started)))
+    until(lambda: all(map(gone, started)))
 
 
 def test_processes_end_when_their_pipe_does(file):
@@ -283,7 +280,7 @@ def test_processes_end_when_their_pipe_does(file):
     decoders.load(Same(path=str(file), frames=2).read(0))
     (pid,) = pids(decoders)
     decoders._idle[0]._requests.close()
-    assert until(lambda: not decoders._idle[0].alive)
+    until(lambda: not decoders._idle[0].alive)
     assert decoders._idle[0].end() == "exit code 0"
     assert gone(pid)
 
@@ -308,6 +305,7 @@ def test_at_most_so_many_samples_are_held(file):
 
     items = read_ahead(Counted(path=str(file), frames=2, size=50), range(50), workers=1, ahead=3)
     next(items)
-    time.sleep(0.5)
+    until(lambda: len(opened) >= 4)
+    time.sleep(0.2)  # for one too many
     assert len(opened) == 4
     items.close()

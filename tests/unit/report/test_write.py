@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from html.parser import HTMLParser
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from limner.errors import UserError
 from limner.report import write
 from made_up_run import make, make_photographs
+from patience import cheap
 
 ATTACK = "<script>document.title='hacked'</script><img src=x onerror=alert(1)>\"'&"
 
@@ -152,10 +152,8 @@ def test_a_long_run_makes_a_small_page_soon(tmp_path):
     keys = [f"watch/measure_{n}" for n in range(20)]
     rows = [{"step": step, **dict.fromkeys(keys, step * 7919 % 1000 / 10)} for step in range(1, 5001)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    start = time.perf_counter()
-    path = write(tmp_path)
-    assert time.perf_counter() - start < 20
-    assert path.stat().st_size < 1_000_000
+    cheap(lambda: write(tmp_path))
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
 
 
 def test_an_unfinished_run_says_so(tmp_path):
