@@ -66,21 +66,49 @@ class Chat:
 
     def row(self, images: Sequence[Image.Image], prompt: str) -> Row:
         """One sample, all tensors on the CPU; positions are those of text alone."""
-        text = self.text(len(images), prompt)
+        return self.rows([(images, prompt)])[0]
+
+    def rows(self, samples: Sequence[tuple[Sequence[Image.Image], str]]) -> list[Row]:
+        """A row for the pictures and the prompt of each sample.
+
+        Samples with the same prompt and pictures of the same sizes are read in one call: a processor has
+        more to do for a call than for a small picture.
+        """
+        alike: dict[object, list[int]] = {}
+        for number, (images, prompt) in enumerate(samples):
+            alike.setdefault((prompt, *(image.size for image in images)), []).append(number)
+        found: dict[int, Row] = {}
+        for numbers in alike.values():
+            rows = self._read([samples[number][0] for number in numbers], samples[numbers[0]][1])
+            found |= dict(zip(numbers, rows, strict=True))
+        return [found[number] for number in range(len(samples))]
+
+    def _read(self, images: Sequence[Sequence[Image.Image]], prompt: str) -> list[Row]:
+        """Rows of equal shapes."""
+        text = self.text(len(images[0]), prompt)
         begin = self.tokenizer.bos_token
         special = not (self.template is not None and begin and text.startswith(begin))
-        if images:
+        if images[0]:
             given = self.processor(
-                text=[text], images=list(images), return_tensors="pt",
+                text=[text] * len(images), images=[list(each) for each in images], return_tensors="pt",
                 add_special_tokens=special, return_mm_token_type_ids=True,
             )  # fmt: skip
         else:
-            given = self.tokenizer([text], return_tensors="pt", add_special_tokens=special)
+            given = self.tokenizer([text] * len(images), return_tensors="pt", add_special_tokens=special)
         tensors = {name: torch.as_tensor(given[name]) for name in given if name != "attention_mask"}
         ids = tensors.pop("input_ids")
-        marks = {n: t[0] for n, t in tensors.items() if t.shape == ids.shape and n.endswith("type_ids")}
-        pixels = {name: tensor for name, tensor in tensors.items() if name not in marks}
-        return Row(ids[0], torch.arange(ids.shape[1])[None], marks, pixels=pixels if images else {})
+        marks = {n: t for n, t in tensors.items() if t.shape == ids.shape and n.endswith("type_ids")}
+        pixels = {name: t for name, t in tensors.items() if name not in marks} if images[0] else {}
+        # Pictures, tiles or patches stand one behind the other, as many of each sample.
+        parts = {name: tensor.split(len(tensor) // len(images)) for name, tensor in pixels.items()}
+        return [
+            Row(
+                ids[place], torch.arange(ids.shape[1])[None],
+                {name: mark[place] for name, mark in marks.items()},
+                pixels={name: part[place] for name, part in parts.items()},
+            )
+            for place in range(len(images))
+        ]  # fmt: skip
 
     def ends_turn(self, eos_ids: Sequence[int]) -> int:
         """The end of sequence that this chat writes behind an answer; the first one where it writes none."""

@@ -109,12 +109,9 @@ class PrefixedPolicy(base.Policy[PrefixInputs]):
         for sample in samples:
             if not sample.media:
                 raise UserError(f"{sample.id}: this sample has no picture")
-        texts = [self._asked(sample) if prompt is None else prompt for sample in samples]
-        rows = [
-            self._row(self.chat.row(sample.media, text)) for sample, text in zip(samples, texts, strict=True)
-        ]
+        asked = [(sample.media, self._asked(sample) if prompt is None else prompt) for sample in samples]
         with self._precision():
-            return PrefixInputs(tuple(self.images.encode(rows)))
+            return PrefixInputs(tuple(self.images.encode([self._row(row) for row in self.chat.rows(asked)])))
 
     def features(self, inputs: PrefixInputs) -> torch.Tensor:
         """(B, P, H) what the language model reads of the images, zero behind the shorter ones."""

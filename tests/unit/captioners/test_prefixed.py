@@ -158,6 +158,20 @@ def test_captions_that_share_a_row_while_they_grow(checkpoints, build) -> None:
     assert len(set(made[0].caption_mask.sum(1).tolist())) > 4, "captions of one length would test nothing"
 
 
+@pytest.mark.parametrize("build", PARTS, ids=lambda build: build.__name__)
+def test_samples_are_read_together_as_they_are_alone(checkpoints, build) -> None:
+    chat = load(checkpoints[build], PARTS[build]).chat
+    first, other, two = (sample.media for sample in samples())
+    more = tuple(image.rotate(180) for image in two)
+    asked = [(first, PROMPT), (two, PROMPT), (other, PROMPT), (more, PROMPT), ((), PROMPT), (first, "blue")]
+    for row, alone in zip(chat.rows(asked), [chat.row(*one) for one in asked], strict=True):
+        assert row.ids.tolist() == alone.ids.tolist()
+        assert row.marks.keys() == alone.marks.keys()
+        assert all(mark.equal(alone.marks[name]) for name, mark in row.marks.items())
+        assert row.pixels.keys() == alone.pixels.keys()
+        assert all(tensor.equal(alone.pixels[name]) for name, tensor in row.pixels.items())
+
+
 def test_a_sample_asks_what_it_brings(checkpoints) -> None:
     policy = load(checkpoints[tiny_vl.llava])
     plain = tiny.samples(1)[0]
