@@ -90,7 +90,8 @@ class Trainer:
         self.progress = checkpoint.restore(found[-1], self.optimisers) if found else Progress()
         # A run killed between writing a checkpoint and removing the old ones left one too many.
         distributed.alone(checkpoint.prune, folder / "checkpoints", self.progress, keep=recipe.run.keep)
-        self.judge = Judge.load(recipe.rewards, self.policy, data=recipe.data)
+        with self.weights.whole():  # models that judge may share a tower with the policy, and compare weights
+            self.judge = Judge.load(recipe.rewards, self.policy, data=recipe.data)
         self.needs = self.judge.needs | recipe.advantage.needs | recipe.objective.needs
         self.rejects = RejectLog(folder / "rejects.jsonl") if distributed.first() else None
         self.batches = (Batches if distributed.count() == 1 else SharedBatches)(

@@ -192,10 +192,15 @@ def same_encoder(one: tuple[nn.Module, Any], other: tuple[nn.Module, Any]) -> bo
         return False
     if type(processor) is not type(other_processor) or processor.to_dict() != other_processor.to_dict():
         return False
-    weights, other_weights = tower.state_dict(), other_tower.state_dict()
+    weights, other_weights = _tensors(tower), _tensors(other_tower)
     return weights.keys() == other_weights.keys() and all(
         torch.equal(weight, other_weights[name].to(weight.device)) for name, weight in weights.items()
     )
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers as they are now; `state_dict` would shard anew what FSDP holds whole."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def _settings(config: Any) -> dict[str, object]:

@@ -145,6 +145,7 @@ def beam_settings(
         "length_penalty": decoding.length_penalty,
         "eos_token_id": list(eos_ids),
         "pad_token_id": pad_id,
+        "synced_gpus": False,  # a rank that searches alone, among sharded weights, would wait for the others
     }
 
 
