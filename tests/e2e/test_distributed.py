@@ -36,7 +36,8 @@ RECIPES = {
 captioner: {{kind: blip2, path: "{models}/blip2", train: [query_tokens, language_projection, "lora(q,v)"]}}
 data: {{kind: folder, path: "{models}/pictures"}}
 rollout: {{top_k: 10, max_new_tokens: 8}}
-rewards: {{itm: {{path: "{models}/itm"}}, fluency: {{}}, clip_contrast: {{path: "{models}/clip"}}, no_eos: {{}}}}
+rewards:
+  {{itm: {{path: "{models}/itm"}}, clip_contrast: {{path: "{models}/clip"}}, fluency: {{}}, no_eos: {{}}}}
 advantage: {{kind: token_returns, value: {{lora_rank: 2, head: [2]}}}}
 objective: {{kind: policy_gradient}}
 update: {{captions: 8, micro_batch: 3, lr: 2.0e-4, steps: 100}}
