@@ -30,6 +30,7 @@ from limner.report.questions import build
 from limner.train import train
 from limner.types import Sample
 from limner.world.questions import answer
+from patience import SECONDS
 from server import ChatServer
 
 CPU = torch.device("cpu")
@@ -42,7 +43,9 @@ def sample(id: str, *questions: Question) -> Sample:
 
 
 def at(server: ChatServer, **settings) -> Asking:
-    endpoint = Endpoint(base_url=server.base_url, model="m", patience_seconds=1, tries=1, timeout_seconds=20)
+    endpoint = Endpoint(
+        base_url=server.base_url, model="m", patience_seconds=1, tries=1, timeout_seconds=SECONDS
+    )
     return Asking(endpoint=endpoint, **settings)
 
 

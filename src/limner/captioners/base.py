@@ -121,6 +121,8 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
 
     processor: Any
     """The Hugging Face image processor in front of the image encoder."""
+    dtype: torch.dtype
+    """The number format of the run: that of all weights but the trained ones, which are in float32."""
 
     @property
     @abc.abstractmethod
@@ -213,6 +215,7 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         Raises:
             UserError: a pattern names nothing.
         """
+        self.dtype = self.model.dtype
         parts, projections = adapters.parts_and_projections(patterns)
         names = [name for name, _ in self.model.named_parameters()]
         for pattern in parts:

@@ -77,7 +77,7 @@ class PrefixedPolicy(base.Policy[PrefixInputs]):
         """
         super().__init__(settings)
         self.model: Any = model.eval()  # dropout would make log-probabilities differ from those at generation
-        self.chat, self.dtype = chat, model.dtype
+        self.chat = chat
         self.processor = chat.processor.image_processor
         self.select_trained(settings.train)
         self.images = ImageEncoder(model)

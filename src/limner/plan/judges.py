@@ -34,7 +34,7 @@ class Judges:
         """By what they are for."""
         self.unknown: list[str] = []
         """Rewards of which nobody here knows what they load."""
-        dtype = base.frozen_dtype(policy)
+        dtype = policy.dtype
         self.rewards: dict[str, Score] = {}
         self._answerers: dict[tuple[str | None, torch.dtype, int], Packed] = {}
         for name, reward in recipe.rewards.items():

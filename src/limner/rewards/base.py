@@ -149,12 +149,6 @@ def plain(
     )
 
 
-def frozen_dtype(captioner: Policy) -> torch.dtype:
-    """The number format of a captioner's frozen weights, which a reward's frozen model takes too."""
-    frozen = captioner.vision if captioner.vision is not None else captioner.language_model
-    return next(frozen.parameters()).dtype
-
-
 def penalty(rollouts: Rollouts, positions: Sequence[set[int]]) -> torch.Tensor:
     """(N, T) float32, -1 at the given token positions of each row, 0 elsewhere: no token is fined twice."""
     values = torch.zeros(rollouts.caption_mask.shape)

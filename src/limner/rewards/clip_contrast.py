@@ -43,7 +43,7 @@ class Reward(base.LoadedReward):
         Raises:
             UserError: the checkpoint can't be loaded.
         """
-        return Contrast(load_clip(self.path, captioner.device, dtype=base.frozen_dtype(captioner)))
+        return Contrast(load_clip(self.path, captioner.device, dtype=captioner.dtype))
 
 
 @dataclass(frozen=True)

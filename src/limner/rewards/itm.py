@@ -41,7 +41,7 @@ class Reward(base.LoadedReward):
             UserError: the checkpoint can't be loaded.
         """
         vision = captioner.vision
-        model = load_itm(self.path, captioner.device, dtype=base.frozen_dtype(captioner))
+        model = load_itm(self.path, captioner.device, dtype=captioner.dtype)
         if vision is None or not same_encoder(
             (model.vision, model.image_processor), (vision, captioner.processor)
         ):

@@ -48,7 +48,7 @@ class Reward(Asking, base.LoadedReward):
     """Questions drawn a sample and step, with replacement."""
 
     def load(self, captioner: Policy, data: Source | None = None) -> Callable[[Rollouts], Part]:
-        """Load the answerer, in the number format of the captioner's frozen weights, or find its key.
+        """Load the answerer, in the number format of the run, or find its key.
 
         Raises:
             UserError: it can't be loaded, or the data has no questions.
@@ -57,8 +57,8 @@ class Reward(Asking, base.LoadedReward):
             raise UserError(
                 f"qa_accuracy: {data}: no sample has questions; `limner data questions` writes some"
             )
-        dtype = base.frozen_dtype(captioner)
-        return Accuracy(self, Exam.load(self, device=captioner.device, dtype=dtype).answerer)
+        exam = Exam.load(self, device=captioner.device, dtype=captioner.dtype)
+        return Accuracy(self, exam.answerer)
 
 
 @dataclass(frozen=True)

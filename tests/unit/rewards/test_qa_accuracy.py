@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import tiny_answerers
+import tiny_vl
 from limner.answering.draw import CANNOT_ANSWER, draw
 from limner.answering.local import LocalModel
+from limner.captioners.auto import Captioner as AutoCaptioner
 from limner.client import Client, Endpoint
 from limner.errors import UserError
 from limner.questions import Question
@@ -20,6 +22,7 @@ from limner.rewards.qa_accuracy import Accuracy, Reward
 from limner.score import combine
 from limner.types import Part, Rollouts, Sample
 from limner.watch import rewards as logged
+from patience import SECONDS
 from server import ChatServer
 
 COLOUR = Question("what colour is the car", ("red", "green", "blue"), 0)
@@ -33,7 +36,9 @@ def samples(*questions: Question, count: int = 1) -> list[Sample]:
 
 def at(server: ChatServer, rollouts: Rollouts, **settings: object) -> Part:
     """What a reward says whose answerer is behind a server."""
-    endpoint = Endpoint(base_url=server.base_url, model="m", patience_seconds=1, tries=1, timeout_seconds=20)
+    endpoint = Endpoint(
+        base_url=server.base_url, model="m", patience_seconds=1, tries=1, timeout_seconds=SECONDS
+    )
     reward = Reward(endpoint=endpoint, **settings)  # type: ignore[arg-type]
     return Accuracy(reward, Client(endpoint))(rollouts)
 
@@ -203,3 +208,14 @@ def test_data_without_questions_is_refused_at_the_start(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match="no sample has questions"):
         Reward(path="x").load(None, Source(path=str(tmp_path)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("trained", ["*", "model.multi_modal_projector"])
+def test_the_answerer_has_the_number_format_of_the_run(tmp_path, trained):
+    """However many of the captioner's weights are trained, which are in float32."""
+    captioner = AutoCaptioner(path=str(tiny_vl.llava(tmp_path / "captioner")), train=(trained,))
+    policy = captioner.load(device=torch.device("cpu"), dtype=torch.bfloat16)
+    assert {each.dtype for each in policy.trained().values()} == {torch.float32}
+    tiny_answerers.saved(tmp_path / "answerer", tiny_answerers.words(), answers="ABCD", seed=5)
+    answerer = Reward(path=str(tmp_path / "answerer"), **COMPACT).load(policy).answerer
+    assert {each.dtype for each in answerer.model.parameters()} == {torch.bfloat16}
