@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import math
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -10,6 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+import torch
 
 from limner import client_round
 from limner.bulk.buckets import Batch, Buckets
@@ -98,7 +102,9 @@ class Local:
     prompt: Prompt = field(default_factory=Prompt)
     """What is asked."""
     at_once: int = 1
-    """Batches under way: 1 where this process computes, more where it waits for others."""
+    """Batches under way: more than 1 where it waits for others, or where several share the cores."""
+    cores: int = 0
+    """torch's threads, where the batches under way share them: each is computed by so many; 0 if not."""
     seen: dict[str, str] | None = None
     """Captions by what images look like, those of earlier jobs too; None captions equal images anew."""
 
@@ -106,10 +112,11 @@ class Local:
         """Caption in batches of like size; what is rejected goes with the next batch."""
         twins = _Twins(self.seen)
         settled: list[Outcome] = []
-        ahead = 2 * self.batch * self.at_once
+        at_once = min(self.at_once, math.ceil(len(todo) / self.batch)) if self.cores else self.at_once
+        ahead = 2 * self.batch * at_once
         with (
             closing(read_ahead(source, todo, workers=READERS, ahead=ahead)) as items,
-            closing(self._written(self._batches(items, twins, settled))) as written,
+            closing(self._written(self._batches(items, twins, settled), at_once)) as written,
         ):
             for samples, results in written:
                 for sample, result in zip(samples, results, strict=True):
@@ -145,9 +152,9 @@ class Local:
         return replace(sample, extra={**sample.extra, ASKED: prompt}), None
 
     def _written(
-        self, batches: Iterator[Batch]
+        self, batches: Iterator[Batch], at_once: int
     ) -> Generator[tuple[Sequence[Sample], Sequence[Text | Reject]], None, None]:
-        if self.at_once == 1:
+        if at_once == 1:
             for key, samples in batches:
                 yield samples, self.author.write(samples, key[0]) if samples else ()
             return
@@ -157,9 +164,9 @@ class Local:
                 if not samples:
                     yield (), ()
                     continue
-                begun = _Writing(self.author, samples, key[0])
+                begun = _Writing(self.author, samples, key[0], share=(self.cores // at_once, self.cores))
                 waiting[begun.results] = begun
-                if len(waiting) == self.at_once:
+                if len(waiting) == at_once:
                     yield from _done(waiting)
             while waiting:
                 yield from _done(waiting)
@@ -171,24 +178,48 @@ class Local:
 class _Writing:
     """A batch that is written in a thread of its own."""
 
-    def __init__(self, author: Author, samples: Sequence[Sample], prompt: str | None):
-        """Begin."""
+    def __init__(
+        self, author: Author, samples: Sequence[Sample], prompt: str | None, *, share: tuple[int, int]
+    ):
+        """Begin.
+
+        Args:
+            author: who writes.
+            samples: the batch.
+            prompt: what is asked.
+            share: torch's threads for this batch, and all that torch has; 0 of them leaves them as they are.
+        """
         self.samples = samples
         self.results: Future[Sequence[Text | Reject]] = Future()
+        self._computes = share[0] > 0
 
         def work() -> None:
             try:
+                if share[0]:
+                    torch.set_num_threads(share[0])  # of this thread, and of those that begin later
                 self.results.set_result(author.write(samples, prompt))
             except BaseException as error:
                 self.results.set_exception(error)
+            finally:
+                if share[0]:
+                    torch.set_num_threads(share[1])
 
         self._thread = threading.Thread(target=work, name="limner-bulk", daemon=True)
         self._thread.start()
 
+    def join(self) -> None:
+        """Wait until the thread is gone."""
+        self._thread.join()
+
     def end(self) -> None:
-        """Give up what an endpoint has not answered, and wait until the thread is gone."""
+        """Give up what is computed, or not answered by an endpoint, and wait until the thread is gone."""
         while self._thread.is_alive():
             client_round.end(self._thread)
+            if self._computes and self._thread.ident is not None and not self.results.done():
+                # As Ctrl-C in the main thread: it ends after the operation that it is at.
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread.ident), ctypes.py_object(SystemExit)
+                )
             self._thread.join(0.05)  # it may have been about to ask
 
 
@@ -198,7 +229,7 @@ def _done(
     """The batches that are done, at least one."""
     for results in wait(waiting, return_when=FIRST_COMPLETED).done:
         writing = waiting.pop(results)
-        writing.end()
+        writing.join()
         yield writing.samples, results.result()
 
 

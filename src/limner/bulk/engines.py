@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+
 from limner.answering.base import Asker
 from limner.bulk.choose import MERGE, Chooser, Rules
 from limner.bulk.engine import Author, Engine, Local
@@ -111,7 +113,16 @@ def engine_of(who: Who, choice: Choice) -> Callable[[dict[str, str]], Engine]:
         load = functools.partial(_here, who, choice, os.path.abspath(who.model))
         gpu = who.device == "auto" or "cuda" in who.device
         return lambda seen: Ray(load, batch, prompt, who.workers, gpu=gpu)
-    return lambda seen: Local(_here(who, choice), batch, prompt, seen=seen if who.dedup else None)
+
+    def in_process(seen: dict[str, str]) -> Engine:
+        from limner.bulk.policy import PolicyAuthor
+
+        made = _here(who, choice)
+        lanes = made.lanes() if isinstance(made, PolicyAuthor) else 1
+        cores = torch.get_num_threads() if lanes > 1 else 0
+        return Local(made, batch, prompt, lanes, cores, seen if who.dedup else None)
+
+    return in_process
 
 
 def _here(who: Who, choice: Choice, folder: str = "") -> Author:

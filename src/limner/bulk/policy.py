@@ -21,6 +21,8 @@ from limner.export import load_captioner
 from limner.rewards.base import AnyReward
 from limner.types import Sample
 
+LANES = 4
+"""Batches that are written at the same time on a CPU at most: each keeps its activations."""
 Made = TypeVar("Made")
 _log = logging.getLogger("limner.bulk")
 
@@ -56,6 +58,17 @@ class PolicyAuthor:
     def mixes(self) -> bool:
         """Those that read a chat take a prompt a sample."""
         return self.shaped
+
+    def lanes(self) -> int:
+        """Batches that it had better write at the same time, each on its share of the cores; 1: one by one.
+
+        Cores share out batches better than each operation of one batch. What is drawn comes from one stream
+        of random numbers, so that it stays one by one; so do captioners that keep something between passes.
+        """
+        if self.policy.device.type != "cpu" or self.shaped or self.decoding.do_sample:
+            return 1
+        self.policy.tokenizer("")  # what the tokenizer's file says of padding is undone here, not in threads
+        return min(torch.get_num_threads(), LANES)
 
     def tokens(self) -> tuple[int, int]:
         """Nothing is paid for."""

@@ -7,12 +7,12 @@ and its cache is expanded to the captions (or beams) of the sample.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from limner.captioners.base import Generated
 from limner.captioners.search import beam_settings, chosen_logprobs, cut_at_end, sample
@@ -96,14 +96,17 @@ class CausalLM:
 
     def _beams(self, prefix: torch.Tensor, decoding: Decoding, captions: int) -> Generated:
         cache = self.prefill(prefix, decoding.num_beams)
-        with warnings.catch_warnings():
-            # An n-gram of captions only is what is meant.
-            warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*")
-            tokens = self.model.generate(
-                inputs_embeds=prefix, past_key_values=cache,
-                attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
-                **beam_settings(decoding, captions, self.eos_ids, self.pad_id),
-            )  # fmt: skip
+        settings = beam_settings(decoding, captions, self.eos_ids, self.pad_id)
+        size = decoding.no_repeat_ngram_size
+        del settings[
+            "no_repeat_ngram_size"
+        ]  # what transformers says of it, that captions alone count, is meant
+        tokens = self.model.generate(
+            inputs_embeds=prefix, past_key_values=cache,
+            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
+            logits_processor=[NoRepeatNGramLogitsProcessor(size)] if size else None,
+            **settings,
+        )  # fmt: skip
         tokens, caption_mask, ended = cut_at_end(tokens, self.eos_ids, self.pad_id)
         return Generated(tokens, caption_mask, self.logprobs(prefix, tokens, caption_mask), ended)
 
