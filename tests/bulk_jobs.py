@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
 import random
 import signal
 import tarfile
-import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,11 @@ from pathlib import Path
 import pyarrow.parquet
 from PIL import Image
 
+from forks import finished, forked
 from limner.bulk.engine import Text
 from limner.errors import Reject
 from limner.types import Sample
+from patience import until
 
 
 @dataclass(frozen=True)
@@ -122,33 +123,15 @@ def kill_often(work: Callable[[], object], progress: Callable[[], int], *, times
     for kill in range(times):
         enough = progress() + draw.randrange(1 + (total - progress()) // (2 * (times - kill)))
         later = draw.uniform(0, 0.03)
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                threading.Thread(target=_die, args=(progress, enough, later), daemon=True).start()
-                work()
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
-            assert os.waitstatus_to_exitcode(status) == 0
+        if finished(forked(work, dies=functools.partial(_reached, progress, enough, later))):
             return kill
     return times
 
 
-def _die(progress: Callable[[], int], enough: int, later: float) -> None:
-    """Kill this process a little after so many items are done.
-
-    It does so itself: another process might not have its turn in time on a busy machine, and find it done.
-    """
-    while progress() < enough:
-        time.sleep(0.003)
+def _reached(progress: Callable[[], int], enough: int, later: float) -> None:
+    """Return a little after so many items are done."""
+    until(lambda: progress() >= enough, every=0.003)
     time.sleep(later)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from random import SystemRandom
 
-SECONDS = 300.0
+SECONDS = 600.0
 """Nothing that ends takes longer."""
 CORE_SECONDS = 60.0
 """Far above what anything takes that is linear, far below what a square takes at the size of the tests."""

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import peft  # noqa: F401  (loaded once, before processes are forked)
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from forks import forked
 from limner.launch import STORE
-
-
-def forked(work: Callable[[], object], environment: Mapping[str, str] | None = None) -> int:
-    """Run in a process of its own; returns its number."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        os.environ.update(environment or {})
-        torch.set_num_threads(1)
-        work()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
 
 
 def together(*works: Callable[[], object], count: int = 2) -> None:
@@ -41,9 +25,14 @@ def together(*works: Callable[[], object], count: int = 2) -> None:
             shared = {"WORLD_SIZE": str(count), STORE: store}
             for rank in range(count):
                 own = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
-                children.append(forked(work, own))
+                children.append(forked(functools.partial(_rank, work), environment=own))
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert not any(codes), f"ranks ended with {codes}"
+
+
+def _rank(work: Callable[[], object]) -> None:
+    torch.set_num_threads(1)
+    work()
 
 
 def by_torchrun(work: Callable[[], object], count: int = 2) -> None:

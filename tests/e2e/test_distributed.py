@@ -203,6 +203,7 @@ def test_a_killed_rank_ends_the_job_and_the_resume_is_bit_equal(recipe, tmp_path
         assert job.wait(SECONDS) == 2  # the other rank would wait for its peer for hours
     finally:
         job.kill()
+        job.wait()
     assert not any(Path(f"/proc/{child}").exists() for child in others.values())
     text = " ".join((tmp_path / "said").read_text().split())
     assert "rank 1 of 2 was ended by SIGKILL" in text

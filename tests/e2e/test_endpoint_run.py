@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,18 @@ import pytest
 from limner import config
 from limner.errors import UserError
 from limner.train import train
+from patience import SECONDS, until
 from server import ChatServer
 
 KEY = "SECRETXK7Q9F2VN3"
+GRADE = {"answer": '{{"reason": "so", "score": {number}}}'}
 RULES = [
-    {"when": "grade a caption", "steps": [{"answer": '{{"reason": "so", "score": {number}}}'}]},
+    {"when": "grade a caption", "steps": [GRADE]},
     {"when": "How many shapes", "steps": [{"answer": "I would rather not say"}]},
     {"when": "", "steps": [{"answer": "{letter}"}]},
 ]
+HANGS_IN_THE_SECOND_STEP = [{"when": "grade a caption", "steps": [*[GRADE] * 9, {"hang": True}]}, *RULES[1:]]
+"""A step has 8 captions to grade; there are three."""
 RECIPE = """
 # A short run with an answerer and a judge behind an endpoint.
 captioner: {kind: blip2, path: "world:captioner", train: [language_projection]}
@@ -41,7 +44,7 @@ run: {output: OUTPUT, name: run}
 def recipe(folder: Path, server: ChatServer) -> Path:
     endpoint = {
         "base_url": server.base_url, "model": "m", "key_env": "SECRET_KEY", "cache": str(folder / "cache"),
-        "patience_seconds": 30, "concurrency": 8,
+        "patience_seconds": SECONDS, "concurrency": 8,
     }  # fmt: skip
     path = folder / "recipe.yaml"
     text = RECIPE.replace("ENDPOINT", json.dumps(endpoint)).replace(
@@ -56,12 +59,11 @@ def test_an_outage_costs_time_and_the_key_is_nowhere(
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", KEY)
     outage: list[threading.Timer] = []
-    with ChatServer(tmp_path / "server", RULES, key=KEY) as server:
+    with ChatServer(tmp_path / "server", HANGS_IN_THE_SECOND_STEP, key=KEY) as server:
 
         def kill_in_the_second_step() -> None:
-            while len(server.requests()) < 45:  # a step asks some 32 or less
-                time.sleep(0.01)
-            outage.append(server.away_for(1.5))
+            until(lambda: sum("grade a caption" in json.dumps(row) for row in server.requests()) >= 10)
+            outage.append(server.away_for(1.5, then=RULES))
 
         watcher = threading.Thread(target=kill_in_the_second_step)
         watcher.start()

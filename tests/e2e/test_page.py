@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+import chromium
 import nasty_videos
 import served
+from patience import SECONDS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 KEY = "SECRETXK7Q9F2VN3"
-PATIENCE = 120_000
-"""Milliseconds that a busy machine may take for anything."""
 TOO_LARGE = "status of 413"
 """What Chromium says by itself of a file that the server refuses."""
 MODELS = ("world:video_captioner", "world:captioner")
 """The one that is compared with, and the served one."""
 
-pytestmark = [
-    pytest.mark.page,
-    pytest.mark.skipif(
-        CHROMIUM is None and "CI" not in os.environ,
-        reason="Chromium is not installed (apt-get install chromium); CI must have it",
-    ),
-]
+pytestmark = chromium.MARKS
 Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[served.Process]:
-    options = ("body_bytes=200000", "images=3", "--key-env", "PAGE_KEY", "--page", "--compare", MODELS[0])
+    options = (
+        "body_bytes=200000",
+        "images=3",
+        "seconds=3600",
+        "--key-env",
+        "PAGE_KEY",
+        "--page",
+        "--compare",
+        MODELS[0],
+    )
     process = served.Process(tmp_path_factory.mktemp("page"), *options, environment={"PAGE_KEY": KEY})
     with process:
         yield process
@@ -44,22 +44,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[served.Process
 
 @pytest.fixture(scope="module")
 def browser(service: served.Process) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium.running() as browser:
         yield browser
-        # A page that is open must not keep the server from ending; a request may take 120 s.
-        browser.new_page().goto(f"{service.url}/page/")
+        # A page that is open must not keep the server from ending; a request may take an hour.
+        chromium.opened(browser).new_page().goto(f"{service.url}/page/")
         service.terminate()
-        service.process.wait(100)
-        browser.close()
+        service.process.wait(SECONDS)
 
 
 @pytest.fixture(scope="module")
 def context(browser: Browser, service: served.Process) -> Iterator[BrowserContext]:
     """A browser whose user has given the key."""
-    expect.set_options(timeout=PATIENCE)
-    context = browser.new_context()
-    context.set_default_timeout(PATIENCE)
+    context = chromium.opened(browser)
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=service.url)
     page = context.new_page()
     page.goto(f"{service.url}/")
@@ -83,9 +79,7 @@ def look(context: BrowserContext, service: served.Process) -> Iterator[Open]:
     def look(width: int = 1280) -> Page:
         page = context.new_page()
         page.set_viewport_size({"width": width, "height": 900})
-        page.on("request", lambda request: _note(heard, request.url, service.url))
-        page.on("console", lambda said: heard.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: heard.append(str(error)))
+        chromium.hear(page, heard, f"{service.url}/")
         page.goto(f"{service.url}/page/")
         expect(page.locator("#limner-gallery img").first).to_be_visible()
         return page
@@ -94,11 +88,6 @@ def look(context: BrowserContext, service: served.Process) -> Iterator[Open]:
     for page in context.pages:
         page.close()
     assert [said for said in heard if TOO_LARGE not in said] == []
-
-
-def _note(heard: list[str], url: str, ours: str) -> None:
-    if not url.startswith((f"{ours}/", "data:", "blob:")):
-        heard.append(f"asked for {url}")
 
 
 def upload(page: Page, *files: tuple[str, bytes]) -> None:
@@ -128,7 +117,7 @@ def test_an_uploaded_picture_is_captioned_by_both_as_programs_are_answered(
     assert found.locator("h3").all_inner_texts() == list(MODELS)
     captions = found.locator(".lm-caption").all_inner_texts()
     answer = httpx.post(
-        f"{service.url}/v1/chat/completions", json=served.body(3, temperature=0), timeout=PATIENCE / 1000,
+        f"{service.url}/v1/chat/completions", json=served.body(3, temperature=0), timeout=SECONDS,
         headers={"Authorization": f"Bearer {KEY}"},
     )  # fmt: skip
     assert captions[1] == answer.json()["choices"][0]["message"]["content"]
@@ -224,4 +213,4 @@ def test_the_keyboard_alone_is_enough_in_a_narrow_window(look: Open) -> None:
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "limner-run"
     assert page.evaluate("document.documentElement.scrollWidth") == 400
-    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    chromium.show_pictures(page)

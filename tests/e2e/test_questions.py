@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +19,7 @@ from limner.data.caption_qa import Source
 from limner.data.folder import Source as Folder
 from limner.errors import UserError
 from limner.questions import questions_of
+from patience import until
 from question_server import QuestionServer
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "cell.png", "coins.png")
@@ -119,6 +119,10 @@ def test_the_report_counts_what_there_is(whole):
     assert "http" not in page.replace("http-equiv", "")
 
 
+def wait_for_requests(server, wanted, process):
+    until(lambda: len(server.requests()) >= wanted or process.poll() is not None)
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_the_same_and_does_nothing_twice(photos, whole, tmp_path):
     with QuestionServer(tmp_path / "server", delay=0.02) as server:
@@ -128,9 +132,7 @@ def test_killed_at_any_moment_it_ends_the_same_and_does_nothing_twice(photos, wh
             process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            deadline = time.monotonic() + 60
-            while len(server.requests()) < wanted and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_for_requests(server, wanted, process)
             process.send_signal(signal.SIGKILL)
             process.wait()
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,48 +1,37 @@
 """The report in a browser: it fits, it is quiet, it reads values under the pointer, nothing in it runs."""
 
 import json
-import os
 import re
-import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect
 
+import chromium
 from limner.report import write
 from made_up_run import make, make_photographs
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LONG = "w" * 400
 
-pytestmark = [
-    pytest.mark.page,
-    pytest.mark.skipif(
-        CHROMIUM is None and "CI" not in os.environ,
-        reason="Chromium is not installed (apt-get install chromium); CI must have it",
-    ),
-]
+pytestmark = chromium.MARKS
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium.running() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def look(browser):
-    """Opens a page; the test fails if it logs anything or asks for anything but itself."""
+    """Opens a page; the test fails if it complains or asks for anything but itself."""
     heard, contexts = [], []
 
     def look(path, *, width=1280, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        size = {"width": width, "height": 900}
+        context = chromium.opened(browser, viewport=size, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("request", lambda request: _note(heard, request.url, path))
+        chromium.hear(page, heard, path.as_uri())
         page.goto(path.as_uri())
         return page
 
@@ -52,11 +41,6 @@ def look(browser):
     assert heard == []
 
 
-def _note(heard, url, path):
-    if url != path.as_uri() and not url.startswith("data:"):
-        heard.append(f"asked for {url}")
-
-
 @pytest.mark.parametrize("kind", [make, make_photographs])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_the_page_is_as_wide_as_the_window(look, tmp_path, kind, width):
@@ -64,8 +48,7 @@ def test_the_page_is_as_wide_as_the_window(look, tmp_path, kind, width):
     _lengthen(run)
     page = look(write(run), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    pictures = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
-    assert page.evaluate(pictures)
+    chromium.show_pictures(page)
     cut = page.evaluate(
         "[...document.querySelectorAll('svg text')].filter((t) => t.getBoundingClientRect().left < 0).length"
     )
@@ -102,10 +85,10 @@ def test_pointing_at_a_chart_reads_all_of_them_at_that_step(look, tmp_path):
     page.mouse.move(box["x"] + box["width"] * 0.97, box["y"] + box["height"] / 2)
     total = page.locator(".chart:has([title='reward/total']) output")
     words = page.locator(".chart:has([title='watch/words']) output")
-    assert total.text_content() == "step 60: 1.00"
-    assert words.text_content() == "step 60: 13.0"
+    expect(total).to_have_text("step 60: 1.00")
+    expect(words).to_have_text("step 60: 13.0")
     page.mouse.move(2, 2)
-    assert charts.locator("output").all_text_contents() == before
+    expect(charts.locator("output")).to_have_text(before)
 
 
 def test_nothing_that_a_model_wrote_runs(look, tmp_path):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import random
-import signal
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
+from forks import finished, forked
 from limner import checkpoint, config
 from limner.errors import UserError
 from limner.run import read_metrics
 from limner.train import Trainer, train
+from patience import until
 
 STEPS = 16
 KILLS = 10
@@ -48,41 +48,24 @@ def recipe(captioner: Path, out: Path, name: str, *overrides: str) -> config.Rec
     return config.load(str(file), overrides)
 
 
-def in_child(work, *, kill: Callable[[], None] | None = None) -> bool:
-    """Run in a forked process and kill it when `kill` returns; was it left to finish?
+def in_child(work: Callable[[], object], *, dies: Callable[[], None] | None = None) -> bool:
+    """Run in a forked process, which is killed when `dies` returns; was it left to finish?"""
 
-    Forked, not started afresh: ten imports of torch would take longer than the ten runs.
-    """
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            torch.set_num_threads(1)
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    if kill is not None:
-        kill()
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return False
-    assert os.waitstatus_to_exitcode(status) == 0, "the run itself failed"
-    return True
+    def alone() -> None:
+        torch.set_num_threads(1)
+        work()
+
+    return finished(forked(alone, dies=dies))
 
 
-def random_moment(run: Path, chance: random.Random) -> None:
+def random_moment(run: Path, number: int) -> None:
     """Return within the first second, or some milliseconds after a step to come was logged."""
+    chance = random.Random(number)
     done = len(read_metrics(run))
     if chance.random() < 0.3:
         return time.sleep(chance.uniform(0, 1))
     target = chance.randint(min(done + 1, STEPS), min(done + 3, STEPS))
-    end = time.monotonic() + 120
-    while len(read_metrics(run)) < target and time.monotonic() < end:
-        time.sleep(0.001)
+    until(lambda: len(read_metrics(run)) >= target, every=0.001)
     return time.sleep(chance.uniform(0, 0.1))
 
 
@@ -107,11 +90,10 @@ def test_killed_and_resumed_is_bit_equal_to_unbroken(captioner: Path, tmp_path: 
     unbroken = recipe(captioner, tmp_path, "unbroken")
     assert in_child(lambda: train(unbroken))
     broken, folder = recipe(captioner, tmp_path, "broken"), tmp_path / "broken"
-    chance = random.Random(0)
     kills = 0
-    for _ in range(KILLS):
+    for number in range(KILLS):
         kills += not in_child(
-            lambda: train(broken, resume=folder), kill=lambda: random_moment(folder, chance)
+            lambda: train(broken, resume=folder), dies=functools.partial(random_moment, folder, number)
         )
     assert kills >= KILLS // 2, "too few kills met a running process"
     assert in_child(lambda: train(broken, resume=folder))

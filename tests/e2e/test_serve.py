@@ -6,8 +6,7 @@ import json
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,6 +19,7 @@ from limner.bulk import inputs
 from limner.client import Client, Endpoint
 from limner.decoding import Decoding
 from limner.types import Sample
+from patience import SECONDS, until
 
 KEY = "SECRETXK7Q9F2VN3"
 GREEDY = Decoding(do_sample=False, max_new_tokens=60)
@@ -137,7 +137,7 @@ def test_the_node_client_is_given_the_same(service: served.Process, expected: li
     }
     ran = nodejs.node(
         [NODE / "client.mjs"], return_completed_process=True, input=json.dumps(given), text=True,
-        capture_output=True, timeout=300,
+        capture_output=True, timeout=SECONDS,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
@@ -182,33 +182,28 @@ def test_a_signal_finishes_what_runs(tmp_path: Path) -> None:
         slow.connect(("127.0.0.1", process.port))
         head = "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         slow.sendall(f"{head}Content-Length: 9\r\n\r\n".encode())
-        wait_for(
-            lambda: "limner_requests_inside 1.0" in httpx.get(f"{process.url}/metrics", timeout=120).text
-        )
+        until(lambda: "limner_requests_inside 1.0" in got(f"{process.url}/metrics"))
         answers: list[httpx.Response] = []
         asked = served.body(temperature=0)
         sending = threading.Thread(
             target=lambda: answers.append(
-                httpx.post(f"{process.url}/v1/chat/completions", json=asked, timeout=300)
+                httpx.post(f"{process.url}/v1/chat/completions", json=asked, timeout=SECONDS)
             )
         )
         sending.start()
-        wait_for(lambda: httpx.get(f"{process.url}/health", timeout=120).json()["waiting"] == 1)
+        until(lambda: json.loads(got(f"{process.url}/health"))["waiting"] == 1)
         process.terminate()
-        wait_for(lambda: "Shutting down" in process.log.read_text())
+        until(lambda: "Shutting down" in process.log.read_text())
         assert not answers
         slow.close()
         sending.join()
         assert answers[0].status_code == 200
         assert answers[0].json()["choices"][0]["message"]["content"]
         try:
-            process.process.wait(120)
+            process.process.wait(SECONDS)
         except subprocess.TimeoutExpired:
             pytest.fail(process.log.read_text())
 
 
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def got(url: str) -> str:
+    return httpx.get(url, timeout=SECONDS).text

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 
 import pytest
 
 from made_up_run import make
+from patience import until
 
 COMMAND = [sys.executable, "-m", "limner", "watch"]
 
@@ -50,13 +50,15 @@ class Terminal:
             start_new_session=True,
         )
 
-    def wait(self, text, seconds=120):
+    def wait(self, text):
         """Read until the text has come; forget what was read."""
-        deadline = time.monotonic() + seconds
-        while text.encode() not in self.said:
-            assert time.monotonic() < deadline, self.said.decode(errors="replace")
+
+        def come():
             if select.select([self.ours], [], [], 0.2)[0]:
                 self.said += os.read(self.ours, 65536)
+            return text.encode() in self.said
+
+        until(come, every=0, otherwise=lambda: self.said.decode(errors="replace"))
         self.said = b""
 
     def press(self, keys):
