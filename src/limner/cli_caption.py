@@ -161,7 +161,12 @@ def caption(
         typer.echo(try_out(made, out, **asked))
         return
     resume = shlex.join(["limner", *sys.argv[1:]])
-    typer.echo(f"{out}: {bulk.caption(made, out, where=where, resume=resume, price=price, **asked)}")
+    report = bulk.caption(made, out, where=where, resume=resume, price=price, **asked)
+    typer.echo(f"{out}: {report}")
+    if report.in_vain:
+        rejects = out.with_name("rejects.jsonl")
+        typer.echo(f"not one of {source} could be captioned: {rejects} says why", err=True)
+        raise typer.Exit(1)
 
 
 def _interrupted(*_: object) -> None:

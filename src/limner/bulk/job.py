@@ -35,6 +35,11 @@ class CaptionReport:
     sidecars_kept: int
     """Text files beside them that held something else and were left alone."""
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether there was something to caption and there is no caption, not of an earlier job either."""
+        return self.rejected > 0 and self.written + self.skipped_existing == 0
+
     def __str__(self) -> str:
         """The counts, for people."""
         text = f"{self.written} captions written"
