@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +13,11 @@ from gradio import themes
 from gradio.components import Component
 from markupsafe import Markup, escape
 
-from limner.errors import UserError
+from limner.live import page as runs_page
 from limner.page.desk import GALLERY, MOST_BEAMS, Desk, Wanted
 from limner.page.show import Trouble, html
 
 ASSETS = Path(__file__).parent / "assets"
-RUNS = "limner.live.page"
-"""What builds the tab that follows runs."""
 HEATS = {"Log-probability": "logprob", "Return": "return", "No tokens": "none"}
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 
@@ -43,20 +39,9 @@ def blocks(desk: Desk, names: Sequence[str], *, rewards: bool, runs: Path | None
             with gr.Tab("Captions"):
                 _captions(desk, rewards=rewards)
             with gr.Tab("Runs"):
-                runs_tab().build(runs)
+                runs_page.build(runs)
     page.queue(default_concurrency_limit=desk.house.service.limits.waiting, api_open=False)
     return page
-
-
-def runs_tab() -> Any:
-    """The module of the tab that follows runs.
-
-    Raises:
-        UserError: this version has none.
-    """
-    if importlib.util.find_spec(RUNS.rpartition(".")[0]) is None or importlib.util.find_spec(RUNS) is None:
-        raise UserError("--runs: this version of limner has no tab for runs")
-    return importlib.import_module(RUNS)
 
 
 def theme() -> themes.Base:

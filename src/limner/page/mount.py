@@ -48,7 +48,7 @@ def mount(app: FastAPI, desk: Desk, studio: Studio, runs: Path | None) -> Callab
     built = blocks.blocks(desk, names, rewards=bool(studio.scorer.rewards), runs=runs)
     style = (blocks.ASSETS / "style.css").read_text("utf8")
     if runs is not None:
-        style += blocks.runs_tab().CSS
+        style += blocks.runs_page.CSS
     head = (blocks.ASSETS / "head.html").read_text("utf8")
     locked: dict[str, Any] = {
         "auth": lambda _, password: house.knows(password),
