@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -110,3 +111,13 @@ def test_what_is_no_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
         captioners.load(str(tmp_path), device="cpu")
     with pytest.raises(UserError, match="nowhere: no such folder"):
         captioners.load(str(tmp_path / "nowhere"), device="cpu")
+
+
+def test_a_folder_that_is_missing_among_others_is_named_as_one(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"runs/best: .*there is no such folder, and on the hub: "):
+        captioners.load("runs/best", device="cpu")
+    with pytest.raises(UserError, match=r"cannot load this checkpoint: (?!there is no such folder)"):
+        captioners.load("other/best", device="cpu")

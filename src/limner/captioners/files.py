@@ -31,6 +31,8 @@ def explained(path: str) -> Iterator[None]:
         yield
     except (OSError, HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "/" in path and Path(path).parent.is_dir() and not Path(path).exists():
+            reason = f"there is no such folder, and on the hub: {reason}"
         raise UserError(f"{path}: cannot load this checkpoint: {reason}") from error
     except SafetensorError as error:
         raise UserError(f"{path}: a weights file is damaged: {error}") from error
