@@ -8,13 +8,14 @@ another, so that no mask is made and no keys are copied. Projections, norms and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from limner.captioners.lean_attention import Attended, Grid, Pair
 
 if TYPE_CHECKING:
     from limner.captioners.prefix_inputs import Prefix
@@ -27,9 +28,6 @@ LAYERS = (
 """Classes of transformers whose forward is what is computed here; a test compares each of them."""
 SCORES = 8
 """Attention scores of a token that may be kept for the way back, in numbers of a hidden state."""
-
-Pair = tuple[torch.Tensor, torch.Tensor]
-"""Keys and values."""
 
 
 def fits(text: Any) -> bool:
@@ -57,35 +55,15 @@ def few_scores(text: Any, positions: int) -> bool:
     return text.config.num_attention_heads * positions <= SCORES * text.config.hidden_size
 
 
-@dataclass(frozen=True)
-class Grid:
-    """M tokens of captions among B prefixes, W captions a prefix, T tokens a caption."""
-
-    shape: tuple[int, int, int]
-    """B, W, T."""
-    place: torch.Tensor | None
-    """(M,) int64 place of each token in the flattened grid; None: all are there, in order."""
-
-    def spread(self, states: torch.Tensor, heads: int) -> torch.Tensor:
-        """(M, heads * R, D) -> (B, heads, W, R, T, D); 0 where there is no token."""
-        if self.place is not None:
-            rows, width, length = self.shape
-            empty = states.new_zeros(rows * width * length, *states.shape[1:])
-            states = empty.index_copy(0, self.place, states)
-        return states.view(*self.shape, heads, -1, states.shape[-1]).permute(0, 3, 1, 4, 2, 5)
-
-    def gathered(self, states: torch.Tensor) -> torch.Tensor:
-        """(B, heads, W, R, T, D) -> (M, heads * R * D)."""
-        states = states.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(0, 2)
-        return states if self.place is None else states[self.place]
-
-
 def states(lm: PrefixedLM, prefix: Prefix, tokens: torch.Tensor, caption_mask: torch.Tensor) -> torch.Tensor:
     """(N, T, H) hidden states that predict each of the (N, T) tokens; 0 where the mask is False."""
     embeds, deep = embedded(lm, prefix)
     captions = len(tokens) // len(embeds)
     out = embeds.new_zeros(*tokens.shape, embeds.shape[-1])
     fed = caption_mask[:, 1:]  # a token is fed where one after it is to be predicted
+    if not fed.shape[1]:
+        out[:, 0] = _through(lm.text, prefix, embeds, deep, None)[0].repeat_interleave(captions, 0)
+        return out
     caption, time = fed.nonzero(as_tuple=True)
     whole = len(caption) == fed.numel()
     grid = Grid((len(embeds), captions, fed.shape[1]), None if whole else caption * fed.shape[1] + time)
@@ -142,7 +120,7 @@ def _through(
         places = torch.cat([places, behind[1].expand(len(places), -1)], 1)
     places = places if len(places) == 1 else places[:, None]
     turn = [turn[0, :, None] for turn in text.rotary_emb(hidden[None], places)]
-    seen, before = _seen(prefix)
+    seen, before = _seen(prefix, hidden.dtype)
     held: list[Pair] = []
     for number, layer in enumerate(text.layers):
         attention, normal = layer.self_attn, layer.input_layernorm(hidden)
@@ -153,12 +131,13 @@ def _through(
         if hasattr(attention, "q_norm"):
             query, key = attention.q_norm(query), attention.k_norm(key)
         query, key = turned(query, *turn), turned(key, *turn)
-        prompt = [
-            x[: rows * length].unflatten(0, (rows, length)).transpose(1, 2) for x in (query, key, value)
-        ]
+        # Parted by one call: the way back joins both parts then, and adds no zeros.
+        both = [x.split([rows * length, len(x) - rows * length]) for x in (query, key, value)]
+        prompt = [x.unflatten(0, (rows, length)).transpose(1, 2) for x, _ in both]
         held.append((prompt[1], prompt[2]))
         if layer is text.layers[-1] and number >= len(deep):  # only the last position of a prefix is read
-            hidden = torch.cat([hidden[length - 1 : rows * length : length], hidden[rows * length :]])
+            first, rest = hidden.split([rows * length, len(hidden) - rows * length])
+            hidden = torch.cat([first[length - 1 :: length], rest])
             prompt[0], seen = prompt[0][:, :, -1:], None if seen is None else seen[:, :, -1:]
         read = scaled_dot_product_attention(
             *prompt, attn_mask=seen, is_causal=seen is None and prompt[0].shape[2] > 1,
@@ -166,8 +145,8 @@ def _through(
         )  # fmt: skip
         read = read.transpose(1, 2).flatten(2).flatten(0, 1)
         if behind is not None:
-            own = [x[rows * length :] for x in (query * attention.scaling, key, value)]
-            read = torch.cat([read, attended(own, held[-1], behind[2], before)])
+            own = Attended.apply(*(x for _, x in both), *held[-1], behind[2], before, attention.scaling)
+            read = torch.cat([read, own.flatten(1)])
         hidden = hidden + attention.o_proj(read)
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         if number < len(deep):
@@ -176,49 +155,22 @@ def _through(
     return last.unflatten(0, (rows, -1))[:, -1], hidden, held
 
 
-def _seen(prefix: Prefix) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def _seen(prefix: Prefix, dtype: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """What prefix tokens see of each other, (B, 1, L, L) bool, and what is added to scores of captions.
 
-    The latter is (B, 1, 1, 1, L), minus infinity on padding. None and None where no row is padded.
+    The latter is (B, L), minus infinity on padding. None and None where no row is padded.
     """
     if prefix.there is None:
         return None, None
     length = prefix.there.shape[1]
     earlier = torch.ones(length, length, dtype=torch.bool, device=prefix.there.device).tril_()
     itself = torch.eye(length, dtype=torch.bool, device=prefix.there.device)  # padding sees something too
-    before = torch.zeros(prefix.there.shape, device=prefix.there.device).masked_fill_(
-        ~prefix.there, -torch.inf
-    )
-    return (earlier & prefix.there[:, None] | itself)[:, None], before[:, None, None, None]
+    before = torch.zeros(prefix.there.shape, dtype=dtype, device=prefix.there.device)
+    before.masked_fill_(~prefix.there, -torch.inf)
+    return (earlier & prefix.there[:, None] | itself)[:, None], before
 
 
 def turned(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """(M, heads, D) with rotary positions."""
     first, second = states.chunk(2, -1)
     return torch.addcmul(states * cos, torch.cat([-second, first], -1), sin)
-
-
-def attended(
-    own: Sequence[torch.Tensor], prefix: Pair, grid: Grid, before: torch.Tensor | None
-) -> torch.Tensor:
-    """(M, heads * D) what tokens of captions read of their prefix and of their caption up to themselves.
-
-    Args:
-        own: their scaled queries, their keys and their values, (M, heads, D) each.
-        prefix: keys and values (B, K, L, D).
-        grid: where the tokens stand.
-        before: (B, 1, 1, 1, L) added to the scores of the prefix.
-    """
-    rows, heads, length, size = prefix[0].shape
-    query, key, value = (grid.spread(states, heads) for states in own)
-    captions, each = query.shape[2], query.shape[3] * query.shape[4]
-    query = query.reshape(rows, heads, captions * each, size)
-    far = (query @ prefix[0].mT).view(rows, heads, captions, each, length)
-    near = query.view(rows, heads, captions, each, size) @ key[:, :, :, 0].mT
-    width = near.shape[-1]
-    later = torch.full((width, width), -torch.inf, dtype=near.dtype, device=near.device).triu_(1)
-    near = (near.unflatten(3, (-1, width)) + later).flatten(3, 4)
-    shares = torch.cat([far if before is None else far + before, near], -1).softmax(-1)
-    far, near = shares.split([length, width], -1)
-    read = (far.reshape(rows, heads, captions * each, length) @ prefix[1]).view(*near.shape[:-1], size)
-    return grid.gathered((read + near @ value[:, :, :, 0]).unflatten(3, (-1, width)))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from limner.captioners.tree import PrefixedLM
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+JOINED = 1 << 20
+"""So many weights of queries, keys and values are copied into one product; of more, a call is the least."""
 
 
 def bare(text: Any) -> bool:
@@ -48,10 +50,13 @@ class Norm:
 class Product:
     """A linear layer of (in, M)."""
 
-    def __init__(self, projection: nn.Linear):
-        """With a layer of transformers."""
-        self.weight = projection.weight
-        self.bias = None if projection.bias is None else projection.bias[:, None]
+    def __init__(self, *projections: nn.Linear):
+        """With a layer of transformers, or with several of the same states, whose outputs follow."""
+        self.weight, bias = projections[0].weight, projections[0].bias
+        if len(projections) > 1:
+            self.weight = torch.cat([projection.weight for projection in projections])
+            bias = None if bias is None else torch.cat([projection.bias for projection in projections])
+        self.bias = None if bias is None else bias[:, None]
 
     def __call__(self, states: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """(out, M)."""
@@ -76,8 +81,11 @@ class Layer:
         """Begin with keys and values (rows, K, S, D)."""
         attention, mlp = layer.self_attn, layer.mlp
         self.norms = Norm(layer.input_layernorm), Norm(layer.post_attention_layernorm)
-        self.projections = [Product(getattr(attention, name)) for name in PROJECTIONS[:4]]
-        self.sizes = [len(projection.weight) for projection in self.projections[:3]]
+        read = [getattr(attention, name) for name in PROJECTIONS[:3]]
+        few = sum(projection.weight.numel() for projection in read) <= JOINED
+        self.read = [Product(*read)] if few else [Product(projection) for projection in read]
+        self.sizes = [len(product.weight) for product in self.read]
+        self.write = Product(attention.o_proj)
         self.gate, self.up, self.down = (Product(getattr(mlp, name)) for name in PROJECTIONS[4:])
         self.act, self.scaling, self.size = mlp.act_fn, attention.scaling, attention.head_dim
         turning = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
@@ -94,9 +102,10 @@ class Layer:
         Args:
             hidden: columns.
             turn: (D, rows * W) cosines and sines; the first half of the sines is negative.
-            unseen: (rows, W, S) what is added to scores, of positions before and of the tokens themselves.
+            unseen: (rows * K, R * W, S) what is added to scores, of positions before and of the tokens
+                themselves.
         """
-        self.projections[3].add(hidden, self._attended(self.norms[0](hidden), turn, unseen))
+        self.write.add(hidden, self._attended(self.norms[0](hidden), turn, unseen))
         normal = self.norms[1](hidden)
         self.down.add(hidden, self.act(self.gate(normal)) * self.up(normal))
 
@@ -104,10 +113,11 @@ class Layer:
         self, states: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor], unseen: torch.Tensor
     ) -> torch.Tensor:
         """(heads * D, rows * W) what tokens read."""
-        (rows, width, _), keys = unseen.shape, self.held.shape[2]
+        _, rows, keys, _, _ = self.held.shape
+        width = states.shape[1] // rows
         made = states.new_empty(sum(self.sizes), states.shape[1])
-        for projection, part in zip(self.projections, made.split(self.sizes), strict=False):
-            projection(states, out=part)
+        for product, part in zip(self.read, made.split(self.sizes), strict=True):
+            product(states, out=part)
         made = made.view(-1, self.size, rows * width)
         turning = made[:-keys]
         if self.turning:
@@ -117,10 +127,9 @@ class Layer:
         made = made.view(-1, self.size, rows, width)
         held = self._put(made[-2 * keys :].view(2, keys, self.size, rows, width))
         query = made[: -2 * keys].view(keys, -1, self.size, rows, width).permute(3, 0, 1, 4, 2)
-        scores = torch.bmm(query.reshape(rows * keys, -1, self.size), held[0].mT)
-        scores = scores.view(rows, keys, -1, width, self.length)
-        shares = torch.add(unseen[:, None, None], scores, alpha=self.scaling).softmax(-1)
-        read = torch.bmm(shares.view(rows * keys, -1, self.length), held[1])
+        query = query.reshape(rows * keys, -1, self.size)
+        shares = torch.baddbmm(unseen, query, held[0].mT, alpha=self.scaling).softmax(-1)
+        read = torch.bmm(shares, held[1])
         read = read.view(rows, keys, -1, width, self.size).permute(1, 2, 4, 0, 3)
         return read.reshape(-1, rows * width)
 
@@ -159,10 +168,10 @@ class LeanSteps(SharedSteps):
         text, rows, width = self.lm.text, *self.number.shape
         self.whole = len(self.slot) == rows * width
         seen = (self.owner[:, None] == self.number[..., None]) | (self.owner == PROMPT)[:, None]
-        self.unseen = minus_infinity(~seen)
-        """(rows, W, S) what is added to scores."""
-        self.others = minus_infinity(self.number[:, None] != self.number[..., None])
-        """(rows, W, W) the same for the tokens of a step."""
+        self.unseen = self._hidden(~seen)
+        """(rows * K, R * W, S) what is added to scores."""
+        self.others = self._hidden(self.number[:, None] != self.number[..., None])
+        """(rows * K, R * W, W) the same for the tokens of a step."""
         later = torch.arange(ROOM, device=self.next.device)
         positions = (later[:, None, None] + self.next[:, None]).expand(-1, -1, width).flatten(1)
         some = text.embed_tokens.weight[:1]
@@ -200,7 +209,9 @@ class LeanSteps(SharedSteps):
         super().keep(rows)
         self._begin()
 
-
-def minus_infinity(mask: torch.Tensor) -> torch.Tensor:
-    """Minus infinity where the mask is True, and 0 elsewhere."""
-    return torch.zeros(mask.shape, device=mask.device).masked_fill_(mask, -torch.inf)
+    def _hidden(self, mask: torch.Tensor) -> torch.Tensor:
+        """(rows, W, S) bool -> (rows * K, R * W, S) minus infinity where it is True, and 0 elsewhere."""
+        held = self.layers[0].held
+        keys, heads = held.shape[2], self.lm.text_config.num_attention_heads
+        added = torch.zeros(mask.shape, dtype=held.dtype, device=mask.device).masked_fill_(mask, -torch.inf)
+        return added.repeat(1, heads // keys, 1).repeat_interleave(keys, 0)

@@ -19,7 +19,7 @@ from transformers.generation.logits_process import (
 )
 
 from limner.captioners.base import Generated
-from limner.captioners.stepwise import Stepwise
+from limner.captioners.stepwise import Stepwise, drawn
 from limner.decoding import Decoding
 
 COMPACT_BELOW = 0.8
@@ -69,7 +69,8 @@ def sample(
     over = torch.zeros(rows, dtype=torch.bool, device=device)  # which lines have ended
     lengths = torch.full((rows,), decoding.max_new_tokens, device=device)
     for t in range(decoding.max_new_tokens):
-        scores = logits.index_fill(1, banned, -torch.inf) if never else logits
+        whole = logits.log_softmax(-1)
+        scores = whole.index_fill(1, banned, -torch.inf) if never else whole
         if filters:
             scores = filters(tokens[held, :t], scores)  # type: ignore[arg-type]
         if not decoding.do_sample:
@@ -77,8 +78,8 @@ def sample(
         elif isinstance(generator, Stepwise):
             chosen = generator.draw(scores.softmax(-1), held, t)
         else:
-            chosen = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
-        picked = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+            chosen = drawn(scores.softmax(-1), generator)
+        picked = whole.gather(-1, chosen[:, None])[:, 0]
         chosen = chosen.masked_fill(over, pad_id)
         tokens[held, t] = chosen
         logprobs[held, t] = picked.masked_fill_(over, 0.0)

@@ -38,17 +38,34 @@ class Stepwise(torch.Generator):
             place: how many tokens a row has already.
         """
         # 53 bits are what a float holds below 1: a draw of 1 would lie behind the last token.
-        drawn = [(number(self.seeds[row], place) >> 11) / 2**53 for row in rows.tolist()]
+        numbers = [(number(self.seeds[row], place) >> 11) / 2**53 for row in rows.tolist()]
         near = shares.cpu() if shares.device.type == "mps" else shares  # which has no float64
-        heaps = near.double().cumsum(-1)
-        borders = torch.tensor(drawn, dtype=torch.float64).to(heaps.device)[:, None] * heaps[:, -1:]
-        chosen = torch.searchsorted(heaps, borders, right=True)[:, 0]
-        return chosen.clamp(max=shares.shape[1] - 1).to(shares.device)
+        return placed(near, torch.tensor(numbers, dtype=torch.float64).to(near.device)).to(shares.device)
 
     def see(self, rows: torch.Tensor, chosen: torch.Tensor, ended: torch.Tensor) -> None:
         """Show (lines,) rows with their tokens, and whether they have come to their end."""
         if self.watch is not None:
             self.watch(rows.tolist(), chosen.tolist(), ended.tolist())
+
+
+def drawn(shares: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """(lines,) a token a line, drawn from (lines, V) probabilities by one stream of random numbers."""
+    if shares.device.type != "cpu":
+        return torch.multinomial(shares, 1, generator=generator)[:, 0]
+    # Which draws a number for every token of the vocabulary, one after the other on a CPU.
+    return placed(shares, torch.rand(len(shares), dtype=torch.float64, generator=generator))
+
+
+def placed(shares: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """(lines,) the tokens on which (lines,) float64 numbers from 0 to below 1 fall.
+
+    Args:
+        shares: (lines, V) probabilities; what they are short of 1 makes no difference.
+        numbers: one a line.
+    """
+    heaps = shares.cumsum(-1, dtype=torch.float64)
+    chosen = torch.searchsorted(heaps, numbers[:, None] * heaps[:, -1:], right=True)[:, 0]
+    return chosen.clamp(max=shares.shape[1] - 1)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from transformers import (
 import tiny_vl
 from limner import captioners
 from limner.captioners import lean, lean_steps
+from limner.captioners.lean_attention import Attended, Grid
 from limner.captioners.lean_steps import LeanSteps
 from limner.captioners.prefix_inputs import Prefix
 from limner.captioners.prefixed import PrefixedPolicy
@@ -115,6 +116,67 @@ def test_logits_are_those_of_transformers(name: str, lengths: tuple[int, int], t
                 keep = torch.tensor([0, 2, 3] if time == 1 else [2])
                 steps.keep(keep)
                 held = held[keep]
+
+
+@pytest.mark.parametrize("lengths", [(LENGTH, LENGTH), (LENGTH, 4)], ids=["even", "padded"])
+@pytest.mark.parametrize("name", TEXTS)
+def test_gradients_are_those_of_transformers(name: str, lengths: tuple[int, int]) -> None:
+    """Of captions of several lengths, one of them too short to be fed; of every weight."""
+    lm = llava(TEXTS[name])
+    torch.manual_seed(1)
+    prefix = prefixes(lm, *lengths)
+    tokens = torch.randint(4, VOCABULARY, (2 * CAPTIONS, TOKENS))
+    mask = torch.arange(TOKENS) < torch.tensor([5, 2, 4, 1, 3, 5])[:, None]
+    head, weights = lm.model.get_output_embeddings(), torch.randn(int(mask.sum()), VOCABULARY).double()
+
+    def gradients(logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        lm.model.zero_grad()
+        (logits * weights).sum().backward()
+        return {n: p.grad.clone() for n, p in lm.model.named_parameters() if p.grad is not None}
+
+    rows = [plain(lm, prefix, row // CAPTIONS, tokens[row]) for row in range(len(tokens))]
+    expected = gradients(torch.stack(rows)[mask])
+    found = gradients(head(lean.states(lm, prefix, tokens, mask))[mask])
+    assert found.keys() == expected.keys()
+    for key, gradient in found.items():
+        # Norms are computed in float32 whatever the model's precision.
+        torch.testing.assert_close(gradient, expected[key], rtol=1e-5, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["even", "padded"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
+def test_attention_has_the_gradient_of_what_it_computes(ragged: bool, padded: bool) -> None:
+    torch.manual_seed(0)
+    place = torch.tensor([0, 1, 2, 3, 5, 6, 7, 11]) if ragged else None
+    grid, count = Grid((2, 2, 3), place), 8 if ragged else 12
+    shapes = [(count, 4, 2), (count, 2, 2), (count, 2, 2), (2, 2, 5, 2), (2, 2, 5, 2)]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    before = None
+    if padded:
+        before = torch.zeros(2, 5, dtype=torch.float64)
+        before[1, :3] = -torch.inf
+    torch.autograd.gradcheck(
+        lambda *states: Attended.apply(*states, grid, before, 0.7), given, fast_mode=True
+    )
+
+
+def test_captions_of_one_token() -> None:
+    lm = llava(TEXTS["Qwen2DecoderLayer"])
+    prefix, tokens = prefixes(lm, LENGTH, 4), torch.randint(4, VOCABULARY, (4, 1))
+    found = lean.states(lm, prefix, tokens, torch.ones(4, 1, dtype=torch.bool))
+    expected = torch.stack([plain(lm, prefix, row // 2, tokens[row]) for row in range(4)])
+    torch.testing.assert_close(lm.model.get_output_embeddings()(found), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_many_weights_are_not_copied_into_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = llava(TEXTS["LlamaDecoderLayer"])
+    prefix, chosen = prefixes(lm, LENGTH, 4), torch.randint(4, VOCABULARY, (4,))
+    with torch.no_grad():
+        joined = LeanSteps(lm, prefix, 2)
+        monkeypatch.setattr(lean_steps, "JOINED", 0)
+        single = LeanSteps(lm, prefix, 2)
+        assert [len(steps.layers[0].read) for steps in (joined, single)] == [1, 3]
+        torch.testing.assert_close(joined.logits(chosen), single.logits(chosen))
 
 
 def test_more_steps_than_there_is_room_for_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
