@@ -118,6 +118,21 @@ def imported(folder: str) -> set[str]:
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours
 
 
+def test_tests_measure_neither_time_nor_the_memory_of_a_process():
+    """Both depend on what else the machine does; `tests/patience.py` is how they wait."""
+    clock = re.compile(
+        r"\b(monotonic|perf_counter|process_time|thread_time|getrusage|statm|VmHWM)\b|time\.time\("
+    )
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in PYTHON
+        if path.is_relative_to(ROOT / "tests") and path.name not in ("patience.py", Path(__file__).name)
+        for number, line in enumerate(path.read_text(encoding="utf8").splitlines(), 1)
+        if clock.search(line)
+    ]
+    assert not found
+
+
 def test_what_is_imported_is_declared_and_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     bare = [re.match(r"[\w-]+", line) for line in project["dependencies"]]
