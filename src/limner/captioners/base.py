@@ -221,16 +221,13 @@ class Policy(nn.Module, abc.ABC, Generic[Inputs]):
         for pattern in parts:
             if not any(names_part(name, pattern) for name in names):
                 known = ", ".join(sorted({name.split(".")[0] for name in names}))
-                raise UserError(
-                    f"captioner.train: {pattern!r} names no parameter of {self.settings.path}; "
-                    f"its parts: {known}"
-                )
+                none = f"names no parameter of {self.settings.path}; its parts: {known}"
+                raise UserError(f"captioner.train: {pattern!r} {none}")
         for name, parameter in self.model.named_parameters():
             chosen = any(names_part(name, pattern) for pattern in parts)
             parameter.requires_grad_(chosen)
             if chosen:
-                # A step of 1e-5 is lost in half precision: what is trained is kept in float32.
-                parameter.data = parameter.data.float()
+                parameter.data = parameter.data.float()  # a step of 1e-5 is lost in half precision
         if projections:
             self._add_lora(projections)
 
