@@ -14,7 +14,9 @@ import torch
 from transformers import DynamicCache
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
+from limner.captioners import lean_opt
 from limner.captioners.base import Generated
+from limner.captioners.lean_opt import OptSteps
 from limner.captioners.search import beam_settings, chosen_logprobs, cut_at_end, sample
 from limner.decoding import Decoding
 from limner.errors import UserError
@@ -91,7 +93,8 @@ class CausalLM:
     def _sample(
         self, prefix: torch.Tensor, decoding: Decoding, captions: int, generator: torch.Generator | None
     ) -> Generated:
-        steps = CachedSteps(self, prefix, captions)
+        kind = OptSteps if lean_opt.fits(self.model) else CachedSteps
+        steps = kind(self, prefix, captions)
         return sample(steps, len(prefix) * captions, decoding, self.eos_ids, self.pad_id, generator)
 
     def _beams(self, prefix: torch.Tensor, decoding: Decoding, captions: int) -> Generated:
