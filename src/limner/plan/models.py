@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,12 @@ class QwenChat:
         high, wide = smart_resize(height, width, factor=unit, min_pixels=least, max_pixels=most)
         return high // self.patch, wide // self.patch
 
-    def row(self, images: Any, prompt: str) -> Row:
-        """Prompt and pictures of one sample."""
+    def rows(self, samples: Sequence[tuple[Sequence[Any], str]]) -> list[Row]:
+        """Prompt and pictures of each sample."""
+        return [self.row(*sample) for sample in samples]
+
+    def row(self, images: Sequence[Any], prompt: str) -> Row:
+        """Of one sample."""
         grids = [self.grid(*image.size) for image in images]
         config = self.config
         ids: list[int] = []

@@ -124,7 +124,7 @@ class Shadow(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One operation: really where all is known, on shapes alone otherwise."""
         args, kwargs = _placed(func, args, dict(kwargs or {}))
-        flat, spec = tree_flatten((args, kwargs))
+        flat = _leaves((args, kwargs))
         tensors = [each for each in flat if isinstance(each, torch.Tensor)]
         if not any(each.is_meta for each in tensors):
             out = func(*args, **kwargs)
@@ -137,22 +137,25 @@ class Shadow(TorchDispatchMode):
         known = None if key is None else self.done.get(key)
         if known is not None:
             made, work = known
-            out = tree_map_only(Made, Made.again, made)
+            out = made.again() if isinstance(made, Made) else tree_map_only(Made, Made.again, made)
         else:
-            out = changed if changed is not None else self._run(func, flat, spec)
+            out = changed if changed is not None else self._run(func, args, kwargs)
             work = None if func.is_view else _work(func, args, kwargs, out)
             if key is not None:
                 self._remember(key, out, tensors, work)
         if changed is None:
-            if not func.is_view:
+            if isinstance(out, torch.Tensor):
+                out = out if func.is_view else self._guess(func, out)
+            elif not func.is_view:
                 out = tree_map_only(torch.Tensor, lambda each: self._guess(func, each), out)
             self._hold(out)
         if work is not None:
             self.ledger.count(work)
         return out
 
-    def _run(self, func: Any, flat: list[Any], spec: Any) -> Any:
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The operation on shapes alone."""
+        flat, spec = tree_flatten((args, kwargs))
         shapes = [_shape_of(each, func) if isinstance(each, torch.Tensor) else each for each in flat]
         args, kwargs = tree_unflatten(shapes, spec)
         return _masked(func, args) if _indexes(func) else func(*args, **kwargs)
@@ -160,12 +163,12 @@ class Shadow(TorchDispatchMode):
     def _remember(self, key: Any, out: Any, given: Sequence[torch.Tensor], work: Work | None) -> None:
         """Keep what an operation gives, unless it is a part of what it was given."""
         storages = {each.untyped_storage()._cdata for each in given}
-        outs = [each for each in tree_flatten(out)[0] if isinstance(each, torch.Tensor)]
+        outs = [each for each in _leaves(out) if isinstance(each, torch.Tensor)]
         if all(each.is_meta and each.untyped_storage()._cdata not in storages for each in outs):
             self.done[key] = tree_map_only(torch.Tensor, Made.of, out), work
 
     def _hold(self, out: Any) -> None:
-        for each in (out,) if isinstance(out, torch.Tensor) else tree_flatten(out)[0]:
+        for each in _leaves(out):
             if isinstance(each, torch.Tensor):
                 self.ledger.hold(each)
 
@@ -196,6 +199,15 @@ class Made:
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=META)
 
 
+def _leaves(value: Any) -> list[Any]:
+    """What stands in tuples, lists and mappings, in order; torch's own way through them takes far longer."""
+    if isinstance(value, tuple | list):
+        return [leaf for each in value for leaf in _leaves(each)]
+    if isinstance(value, dict):
+        return [leaf for each in value.values() for leaf in _leaves(each)]
+    return [value]
+
+
 def _key(func: Any, flat: Sequence[Any]) -> Any:
     """What decides what an operation gives; None where that cannot be said."""
     signs = [
@@ -216,7 +228,7 @@ def _work(func: Any, args: Any, kwargs: Any, out: Any) -> Work | None:
     kind = func._overloadpacket
     if "empty" in kind.__name__:
         return None
-    every = [each for each in tree_flatten((args, kwargs, out))[0] if isinstance(each, torch.Tensor)]
+    every = [each for each in _leaves((args, kwargs, out)) if isinstance(each, torch.Tensor)]
     flops = flop_registry[kind](*args, **kwargs, out_val=out) if kind in flop_registry else 0
     floats = [each.dtype.itemsize for each in every if each.is_floating_point()]
     return Work(float(flops), float(sum(map(_bytes, every))), bool(floats) and min(floats) < 4)
