@@ -8,7 +8,6 @@ in nothing that is shown or written.
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import re
 from collections import Counter
@@ -27,6 +26,8 @@ from limner.errors import UserError
 
 NO_KEY = "EMPTY"
 """What is sent as key to servers that want none: the library cannot send nothing."""
+FIRST_SECONDS = 10.0
+"""A server that was never there is tried for so long: its address may be mistyped."""
 _SECRET = re.compile(r"(?i)api[_-]?key|authorization|password|secret|(access|auth|bearer)[_-]?token")
 """Names of fields that hold keys."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
@@ -120,13 +121,13 @@ class Client:
     It keeps nothing open between calls, may be called from several threads and inside a running event loop.
     """
 
-    def __init__(self, endpoint: Endpoint, *, first_seconds: float = math.inf):
+    def __init__(self, endpoint: Endpoint, *, first_seconds: float | None = None):
         """Check what can be checked without asking.
 
         Args:
             endpoint: who is asked.
-            first_seconds: a server that was never there is tried for so long only: its address may be
-                mistyped. One that may still be starting gets all of `patience_seconds`.
+            first_seconds: a server to which no connection was ever made is tried for so long only,
+                `FIRST_SECONDS` if not given. One that says it is starting gets all of `patience_seconds`.
 
         Raises:
             UserError: openai is not installed, the key's variable is not set, or the cache cannot be used.
@@ -141,7 +142,8 @@ class Client:
         """`asked`, `answered`, `cached`, `retries`, `failed` and `failed/REASON` conversations, and
         `prompt_tokens` and `completion_tokens` of the answers that came from the endpoint."""
         self._cache = None if endpoint.cache is None else Cache(Path(endpoint.cache).expanduser())
-        self._reached, self._first_seconds = False, first_seconds
+        self._reached = False
+        self._first_seconds = FIRST_SECONDS if first_seconds is None else first_seconds
 
     def ask(
         self,

@@ -17,7 +17,7 @@ from limner.answering.base import Conversation, Reply
 from limner.bulk.choose import Draft
 from limner.bulk.engine import ASKED, Text
 from limner.bulk.judge import TextJudge
-from limner.client import Client, Endpoint
+from limner.client import FIRST_SECONDS, Client, Endpoint
 from limner.decoding import Decoding
 from limner.errors import Reject, UserError
 from limner.types import Sample
@@ -28,8 +28,6 @@ AT_ONCE = 4
 """Batches under way at a time: while the slowest answer of one is waited for, the others go on."""
 IN_VAIN = 50
 """So many images without one usable answer at the beginning end the job: something is set wrong."""
-FIRST_SECONDS = 10.0
-"""A server that was never there is tried for so long: its address may be mistyped."""
 _NAMED = 3
 """Failures of one kind that are named in the log; the others stand in the rejects."""
 _log = logging.getLogger("limner.bulk")

@@ -5,12 +5,19 @@ import os
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from PIL import Image
 
-from limner import client_round
+from limner import client, client_round
 from limner.client import Client, Endpoint
 from limner.errors import UserError
+from limner.questions import Question
+from limner.rewards import judge, qa_accuracy
+from limner.rewards.base import plain
+from limner.types import Sample
 from patience import SECONDS, until
 from server import ChatServer
 
@@ -55,6 +62,18 @@ def test_an_endpoint_that_stays_away_stops_the_run_with_one_message(monkeypatch)
     # After pauses of 0.01 s and more, each twice the last, half a second has passed at the seventh try: so
     # often each of the two that are asked first is asked again, and the others not at all.
     assert client.counts["retries"] <= 2 * 7, "the patience is one for all conversations"
+
+
+@pytest.mark.parametrize("asker", [judge.Reward, qa_accuracy.Reward])
+def test_a_mistyped_address_stops_a_run_at_its_first_question(monkeypatch, asker):
+    """Not after the patience that a server gets which was there: its death costs time."""
+    monkeypatch.setattr(client, "FIRST_SECONDS", 0.3)
+    captioner = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)
+    score = asker(endpoint=Endpoint(base_url="http://127.0.0.1:9/v1", model="m")).load(captioner)
+    question = Question("what colour is the car", ("red", "blue"), 0)
+    samples = [Sample("a", (Image.new("RGB", (8, 8)),), extra={"questions": (question,)})]
+    with pytest.raises(UserError, match=r"127.0.0.1:9/v1 cannot be reached: .* Is the address right\?"):
+        score(plain(["a red car"], samples=samples))
 
 
 def test_answers_before_it_went_for_good_are_kept(tmp_path: Path):
