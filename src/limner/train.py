@@ -18,7 +18,7 @@ from limner.critic import Critic
 from limner.data.batches import Batches
 from limner.data.rejects import RejectLog
 from limner.data.shared import SharedBatches
-from limner.devices import torch_device, torch_dtype
+from limner.devices import keep_freed_memory, torch_device, torch_dtype
 from limner.errors import UserError
 from limner.learner import Learner, Updates
 from limner.progress import Show
@@ -76,6 +76,8 @@ class Trainer:
         self.console = Console(stderr=True, quiet=not distributed.first())
         len(recipe.data)  # an empty folder is found before the models are loaded
         device, dtype = torch_device(recipe.run.device), torch_dtype(recipe.run.dtype)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.policy: Policy = recipe.captioner.load(device=device, dtype=dtype)
         self.critic = Critic.build(
             self.policy, recipe.advantage, micro_batch=update.micro_batch, generator_seed=recipe.run.seed

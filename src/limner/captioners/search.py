@@ -79,10 +79,9 @@ def sample(
             chosen = generator.draw(scores.softmax(-1), held, t)
         else:
             chosen = drawn(scores.softmax(-1), generator)
-        picked = whole.gather(-1, chosen[:, None])[:, 0]
+        logprobs[held, t] = whole.gather(-1, chosen[:, None])[:, 0].masked_fill_(over, 0.0)
         chosen = chosen.masked_fill(over, pad_id)
         tokens[held, t] = chosen
-        logprobs[held, t] = picked.masked_fill_(over, 0.0)
         now = torch.isin(chosen, eos) & ~over
         lengths[held[now]] = t + 1
         over |= now
