@@ -93,6 +93,8 @@ def test_module_and_version():
         (["caption", "photos", "-o", "out.jsonl", "num_beam=3"], "did you mean 'num_beams'?"),
         (["caption", "no/such/folder", "-o", "out.jsonl"], "no/such/folder"),
         (["evaluate", "references", "--data", "world:tst"], "tst"),
+        (["serve", "--runs", "runs"], "--runs is of the page: give --page too"),
+        (["serve", "--gallery", "world:test"], "--gallery is of the page: give --page too"),
         (["compare", "a.json", "b.json"], "a.json: cannot be read"),
         (["report", "runs/never"], "runs/never"),
         (["export", "runs/never", "-o", "out"], "runs/never/resolved.json: no such file"),
