@@ -114,7 +114,7 @@ def imported(folder: str) -> set[str]:
     names |= {
         node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
     }
-    ours = {"limner"} | {path.stem for path in (ROOT / folder).glob("*.py")}
+    ours = {path.stem for own in (folder, "benchmarks") for path in (ROOT / own).glob("*.py")} | {"limner"}
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours
 
 
