@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Annotated, Any, cast
 
 import torch
-from torch import nn
 
 from limner import rollout
 from limner.captioners.base import Policy
@@ -92,9 +91,7 @@ class TextJudge:
             UserError: one of them asks the captioner itself.
         """
         where = torch_device(device)
-        nobody = SimpleNamespace(
-            vision=None, processor=None, device=where, language_model=nn.Linear(1, 1, device=where)
-        )
+        nobody = SimpleNamespace(vision=None, processor=None, device=where, dtype=torch.float32)
         judge = Judge.load(rewards, cast(Any, nobody))
         if judge.needs:
             raise UserError("rewards that ask the captioner for log-probabilities need it in this process")

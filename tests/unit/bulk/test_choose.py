@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 import bulk_jobs
 import tiny
@@ -15,6 +16,7 @@ from limner.data.world import Source as World
 from limner.decoding import Decoding
 from limner.errors import Reject, UserError
 from limner.types import Sample
+from limner.vision_language import load_itm
 from server import ChatServer
 
 DRAWN = Decoding(top_k=10, max_new_tokens=8)
@@ -137,7 +139,7 @@ def test_best_of_several_at_an_endpoint_by_a_reward_without_a_captioner(tmp_path
     bulk_jobs.photos(tmp_path / "photos", 2)
     long = {"when": "", "steps": [{"answer": "a dog"}] * 2 + [{"answer": "a dog on a lawn"}]}
     with ChatServer(tmp_path / "server", [long]) as server:
-        choice = Choice(candidates=2, rewards=rewards_of(["length"]))
+        choice = Choice(candidates=2, rewards=rewards_of(["itm path=world:itm"]))
         caption(
             inputs.source(str(tmp_path / "photos")), tmp_path / "c.jsonl", model=server.base_url,
             model_name="m", decoding=DRAWN, batch=8, choice=choice, device="cpu",
@@ -145,7 +147,14 @@ def test_best_of_several_at_an_endpoint_by_a_reward_without_a_captioner(tmp_path
         assert {body["temperature"] for body in server.requests()} == {1.0}
         assert len({body["seed"] for body in server.requests()}) == 2
     rows = bulk_jobs.rows(tmp_path / "c.jsonl")
-    assert all(len(row["candidates"]) == 2 and isinstance(row["score"], float) for row in rows)
+    assert len(rows) == 2
+    matcher = load_itm("world:itm")
+    for row in rows:
+        with Image.open(tmp_path / row["image"]) as photo:
+            features = matcher.encode([photo.convert("RGB")])
+        logits = matcher.match(features, row["candidates"])
+        assert row["score"] == pytest.approx(logits.max().item(), rel=1e-5)
+        assert row["caption"] == row["candidates"][int(logits.argmax())]
 
 
 def test_a_dry_run_writes_a_page_and_nothing_else(model, tmp_path):
