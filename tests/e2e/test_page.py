@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 import chromium
 import nasty_videos
 import served
-from patience import SECONDS
+from patience import SECONDS, until
 
 KEY = "SECRETXK7Q9F2VN3"
 TOO_LARGE = "status of 413"
@@ -102,6 +102,22 @@ def looks(page: Page, count: int = 1) -> Locator:
     return found
 
 
+def put(page: Page, **values: str) -> None:
+    """Type into the numbers beside sliders, again where a control that is still being drawn forgot it."""
+
+    def put() -> bool:
+        kept = True
+        for name, value in values.items():
+            label = name.replace("_", " ")
+            if page.get_by_label(f"range slider for {label}").input_value() != value:
+                page.get_by_label(f"number input for {label}").fill(value)
+                page.wait_for_timeout(200)
+                kept = False
+        return kept
+
+    until(put)
+
+
 def content(number: int, folder: Path) -> bytes:
     path = folder / f"{number}.png"
     served.picture(number).save(path)
@@ -186,14 +202,19 @@ def test_a_short_video_is_shown_as_its_frames(look: Open, tmp_path: Path) -> Non
 def test_sliders_decide_how_captions_are_drawn(look: Open) -> None:
     page = look()
     page.get_by_role("button", name="Decoding").click()
-    page.get_by_label("number input for Captions").fill("3")
-    page.locator("#limner-gallery button").first.click()
-    expect(page.get_by_role("alert")).to_contain_text("need a temperature above 0")
-    page.get_by_label("number input for Temperature").fill("1.5")
+    expect(page.get_by_label("range slider for Captions")).to_be_visible()
+
+    def refused() -> bool:
+        put(page, Captions="3")
+        page.locator("#limner-gallery button").first.click()
+        expect(page.locator("#limner-results .lm-look, #limner-results [role=alert]").first).to_be_visible()
+        return "need a temperature above 0" in " ".join(page.get_by_role("alert").all_inner_texts())
+
+    until(refused)
+    put(page, Temperature="1.5")
     page.get_by_role("button", name="Caption", exact=True).click()
     assert looks(page).locator(".lm-caption").count() == 6
-    page.get_by_label("number input for Beams").fill("3")
-    page.get_by_label("number input for Most tokens").fill("2")
+    put(page, Beams="3", Most_tokens="2")
     page.get_by_role("button", name="Caption", exact=True).click()
     expect(page.locator(".lm-served .lm-cut").first).to_be_visible()
     assert page.locator(".lm-served .lm-token").count() <= 6
