@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--photos", default="640x480", help="width x height of the files")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2, help="of torch, on both sides")
-    parser.add_argument("--batches", type=int, nargs="+", default=[DEFAULT, 4, 8, 16, 32])
+    parser.add_argument("--batches", type=int, nargs="+", default=[DEFAULT, 4, 8, 16, 32, 64])
     parser.add_argument("--model", type=Path, help="a captioner instead of the one that is built")
     parser.add_argument("--keep", type=Path, help="folder that keeps model and files for the next time")
     given = parser.parse_args()

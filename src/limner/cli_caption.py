@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from limner import cli_measure
+from limner.bulk import BATCH
 
 _READ, _WRITE, _WHO, _CHOICE = "What is read", "What is written", "Who captions", "Which caption stands"
 _DRAWN = "num_beams=1 do_sample=true"
@@ -73,7 +74,7 @@ def caption(
         typer.Option(
             min=1, help="Images captioned together; requests under way at an endpoint.", rich_help_panel=_WHO
         ),
-    ] = 16,
+    ] = BATCH,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Of Ray; one a GPU or core.", rich_help_panel=_WHO)
     ] = None,

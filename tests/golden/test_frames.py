@@ -14,7 +14,7 @@ from transformers import Blip2ForConditionalGeneration, InstructBlipForCondition
 import tiny
 import whole_forward
 from limner import captioners
-from limner.captioners import blip2
+from limner.captioners import blip2, qformer
 from limner.captioners.base import Policy
 from limner.types import Sample
 
@@ -70,6 +70,27 @@ def test_clips_equal_the_plain_reading(
         length = int(caption_mask[row].sum())
         expected = plainly(policy, plain, sample, tokens[row, :length])
         torch.testing.assert_close(made[row, :length], expected, **CLOSE)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_the_tower_in_parts_is_the_whole_tower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    policy = captioners.load(str(tiny.blip2(tmp_path / "captioner")), device="cpu")
+    vision = policy.model.vision_model
+    side = vision.config.image_size
+    pixels = torch.randn(5, 3, side, side, generator=torch.Generator().manual_seed(0))
+    parts: list[int] = []
+    hook = vision.register_forward_hook(
+        lambda module, args, kwargs, made: parts.append(len(kwargs["pixel_values"])), with_kwargs=True
+    )
+    with torch.no_grad(), hook:
+        whole = vision(pixel_values=pixels).last_hidden_state
+        positions = whole.shape[1]
+        monkeypatch.setattr(qformer, "CACHED", 4 * positions * vision.config.intermediate_size * together)
+        made = policy.tower(pixels)
+    assert parts == [5, *([1] * 5 if together == 1 else [2, 2, 1])]
+    torch.testing.assert_close(made, whole, **CLOSE)
 
 
 def test_every_frame_counts_and_so_does_none_twice(tmp_path: Path) -> None:

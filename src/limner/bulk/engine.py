@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 from limner import client_round
+from limner.bulk import BATCH
 from limner.bulk.buckets import Batch, Buckets
 from limner.bulk.media import URL
 from limner.bulk.prompts import Prompt
@@ -97,8 +98,8 @@ class Local:
 
     author: Author
     """Who writes."""
-    batch: int = 16
-    """Images and videos captioned together."""
+    batch: int = BATCH
+    """Images and videos captioned together, at most."""
     prompt: Prompt = field(default_factory=Prompt)
     """What is asked."""
     at_once: int = 1
@@ -112,11 +113,10 @@ class Local:
         """Caption in batches of like size; what is rejected goes with the next batch."""
         twins = _Twins(self.seen)
         settled: list[Outcome] = []
-        at_once = min(self.at_once, math.ceil(len(todo) / self.batch)) if self.cores else self.at_once
-        ahead = 2 * self.batch * at_once
+        at_once, batch = self._shares(len(todo))
         with (
-            closing(read_ahead(source, todo, workers=READERS, ahead=ahead)) as items,
-            closing(self._written(self._batches(items, twins, settled), at_once)) as written,
+            closing(read_ahead(source, todo, workers=READERS, ahead=2 * batch * at_once)) as items,
+            closing(self._written(self._batches(items, batch, twins, settled), at_once)) as written,
         ):
             for samples, results in written:
                 for sample, result in zip(samples, results, strict=True):
@@ -130,9 +130,19 @@ class Local:
         """Those of the author."""
         return self.author.tokens()
 
-    def _batches(self, items: Iterable[Item], twins: _Twins, settled: list[Outcome]) -> Iterator[Batch]:
+    def _shares(self, count: int) -> tuple[int, int]:
+        """Batches under way and their size, such that those that share the cores end at the same time."""
+        if not self.cores or not count:
+            return self.at_once, self.batch
+        at_once = min(self.at_once, count)
+        rounds = math.ceil(count / (self.batch * at_once))
+        return at_once, math.ceil(count / (rounds * at_once))
+
+    def _batches(
+        self, items: Iterable[Item], batch: int, twins: _Twins, settled: list[Outcome]
+    ) -> Iterator[Batch]:
         """Batches to caption; what needs no captioner is added to `settled`, and goes with an empty batch."""
-        buckets = Buckets(self.batch, shaped=self.author.shaped)
+        buckets = Buckets(batch, shaped=self.author.shaped)
         for id, result in items:
             prompt = self.prompt.of(result) if isinstance(result, Sample) else result
             if isinstance(prompt, Reject):
@@ -141,7 +151,7 @@ class Local:
                 full = buckets.add(*self._asked(result, prompt))
                 if full is not None:
                     yield full
-            if len(settled) >= 8 * self.batch:
+            if len(settled) >= 8 * batch:
                 yield (), []
         yield from buckets.rest()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from limner.answering.base import Asker
+from limner.bulk import BATCH
 from limner.bulk.choose import MERGE, Chooser, Rules
 from limner.bulk.engine import Author, Engine, Local
 from limner.bulk.prompts import Prompt
@@ -34,7 +35,7 @@ class Who:
     """How captions are drawn."""
     engine: str | None = None
     """inprocess, ray, or endpoint; endpoint if the model is an address, else inprocess, if None."""
-    batch: int = 16
+    batch: int = BATCH
     """Images or videos captioned together; the next ones are opened meanwhile. At an endpoint, the requests
     under way."""
     workers: int | None = None

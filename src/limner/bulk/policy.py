@@ -16,6 +16,7 @@ from limner.bulk.judge import PolicyJudge
 from limner.captioners.base import Policy
 from limner.captioners.prefixed import PrefixedPolicy
 from limner.decoding import Decoding
+from limner.devices import keep_freed_memory
 from limner.errors import Reject
 from limner.export import load_captioner
 from limner.rewards.base import AnyReward
@@ -32,6 +33,8 @@ def author(
 ) -> PolicyAuthor:
     """A captioner that is ready to write."""
     policy = load_captioner(model, device=device, dtype=dtype)
+    if policy.device.type == "cpu":
+        keep_freed_memory()
     return PolicyAuthor(policy, decoding, PolicyJudge.load(rewards, policy) if rewards else None)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from limner.bulk import BATCH
 from limner.bulk.engine import Author, Local, Outcome, Text
 from limner.bulk.prompts import Prompt
 from limner.bulk.remote import is_address
@@ -36,7 +37,7 @@ class Ray:
 
     load: Callable[[], Author]
     """Makes the author, in the worker; it and what it holds are sent there."""
-    batch: int = 16
+    batch: int = BATCH
     """Items handed out and captioned together."""
     prompt: Prompt = field(default_factory=Prompt)
     """What is asked."""

@@ -32,6 +32,9 @@ from limner.types import Sample
 
 PARTS = ("query_tokens", "qformer", "language_projection")
 """What VLRM trains (arXiv 2404.01911, section 3.2), and what its published weights hold."""
+CACHED = 8 << 20
+"""Bytes of the widest tensor that the ViT makes of the images that go through it together on a CPU: larger
+ones leave the caches between two operations, and come back slower than the operations take."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +175,17 @@ class QFormerPolicy(base.Policy[TensorInputs]):
     def tower(self, pixels: torch.Tensor) -> torch.Tensor:
         """(images, P, D) ViT features; position embeddings are interpolated where the size is another."""
         vision = self.model.vision_model
-        native = tuple(pixels.shape[-2:]) == (vision.config.image_size,) * 2
-        return vision(pixel_values=pixels, interpolate_pos_encoding=not native).last_hidden_state
+        config, (height, width) = vision.config, pixels.shape[-2:]
+        native = (height, width) == (config.image_size, config.image_size)
+        together = len(pixels)
+        if pixels.device.type == "cpu":
+            positions = (height // config.patch_size) * (width // config.patch_size) + 1
+            together = CACHED // (positions * config.intermediate_size * pixels.itemsize) or 1
+        made = [
+            vision(pixel_values=part, interpolate_pos_encoding=not native).last_hidden_state
+            for part in pixels.split(together)
+        ]
+        return torch.cat(made) if len(made) > 1 else made[0]
 
     def frame_features(self, inputs: TensorInputs) -> torch.Tensor:
         """(B, F, P, D) ViT features of `encode`; new ones with gradient where the ViT is trained."""

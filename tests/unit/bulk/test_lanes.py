@@ -66,10 +66,23 @@ def test_batches_share_the_cores_and_leave_them_as_they_were(photos, cores):
     assert torch.get_num_threads() == threads_of_a_new_thread() == CORES
 
 
-def test_a_batch_that_is_alone_has_all_cores(photos, cores):
+def test_an_image_that_is_alone_has_all_cores(photos, cores):
     scribe = Meeting(met=threading.Barrier(1))
-    assert [len(group) for group in Local(scribe, 8, at_once=2, cores=CORES).run(photos, range(8))] == [8]
+    assert [len(group) for group in Local(scribe, 8, at_once=2, cores=CORES).run(photos, range(1))] == [1]
     assert scribe.shares == [CORES]
+
+
+@pytest.mark.parametrize(
+    ("items", "sizes"), [(2, [1, 1]), (5, [2, 3]), (6, [3, 3]), (7, [1, 2, 2, 2]), (8, [2, 2, 2, 2])]
+)
+def test_batches_under_way_are_of_like_size(photos, cores, items, sizes):
+    """None is larger than 3, and no core is left with a large one while others have nothing."""
+    groups = Local(Colours(), 3, at_once=2, cores=CORES).run(photos, range(items))
+    assert sorted(len(group) for group in groups) == sizes
+
+
+def test_no_item_is_no_batch(photos, cores):
+    assert list(Local(Colours(), 3, at_once=2, cores=CORES).run(photos, [])) == []
 
 
 @dataclass(frozen=True)
