@@ -40,9 +40,14 @@ def engine(model: str, workers: int | None):
 
 
 def steady(times: Sequence[float], workers: int) -> float:
-    """Captions a second after the first batch of each worker, and while all of them are busy."""
-    first, last = BATCH * workers, len(times) - BATCH * (workers - 1)
-    return (last - first) / (times[last - 1] - times[first - 1])
+    """Captions a second from the end of a round of batches, one a worker, to that of another.
+
+    The first round is left out. To end within a round would count fewer batches than were computed, wherever
+    workers end theirs at the same time; a worker with nothing left to do in the last round counts as one.
+    """
+    round_ = BATCH * workers
+    last = len(times) // round_ * round_
+    return (last - round_) / (times[last - 1] - times[round_ - 1])
 
 
 def rate(way: str, workers: int, model: str, photos: str) -> float:
