@@ -146,7 +146,7 @@ class QFormerPolicy(base.Policy[TensorInputs]):
 
     @torch.no_grad()
     def encode(self, samples: Sequence[Sample], prompt: str | None = None) -> TensorInputs:
-        """The inputs that the class describes; the ViT takes as many images at once as there are samples."""
+        """The inputs that the class describes; the ViT takes at most one image a sample at once."""
         for sample in samples:
             if not sample.media:
                 raise UserError(f"{sample.id}: this sample has no picture")
